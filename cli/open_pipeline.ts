@@ -7,6 +7,7 @@ import { resolveModel } from "./embedded_model.ts";
 import { interruptSignal } from "./interrupt.ts";
 import type { ModelValues, PictureValues } from "./flags.ts";
 import { rememberDevice } from "./failure.ts";
+import { checkModelChoice } from "./model_choice.ts";
 import { isAddress } from "./model_hash.ts";
 import { requireAccess } from "./permissions.ts";
 import { showProgress } from "./progress.ts";
@@ -48,15 +49,11 @@ async function openModel(values: ModelValues): Promise<EditingPipeline> {
   const model = await resolveModel(values.model);
   const isSingleFile = isWeightsFile(model);
   const ema = values.ema || undefined;
-  const inapplicable = Object.entries(isSingleFile ? { variant, revision } : { ema })
-    .find(([, value]) => value !== undefined);
-  if (inapplicable) {
-    throw new ArgumentError(
-      `Cannot use --${inapplicable[0]} with ${values.model}: it applies to ${
-        isSingleFile ? "folders and models of the hub" : "single files"
-      } only`,
-      { argument: `--${inapplicable[0]}` },
-    );
+  await checkModelChoice(values);
+  if (ema && !isSingleFile) {
+    throw new ArgumentError(`Cannot use --ema with ${values.model}: it applies to single files only`, {
+      argument: "--ema",
+    });
   }
   using bar = showProgress("loading", { total: 1, unit: "bytes" });
   const common = {

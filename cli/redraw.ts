@@ -59,10 +59,9 @@ export async function redrawValues<V extends object>(
     safetyChecker: exact.safetyChecker,
     vae: component("vae"),
     tokenizer: component("tokenizer"),
-    // these belong to the model's files
+    // These belong to the model's files. They are on this disk, where no revision applies.
     ...(given.has("model") ? {} : {
       variant: exact.variant,
-      revision: exact.revision,
       predictionType: exact.predictionType,
       ema: exact.ema ?? false,
     }),

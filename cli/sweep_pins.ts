@@ -16,7 +16,6 @@ import { CLIPModel } from "../pipeline/models/clip.ts";
 import { modelConfigsOf } from "../pipeline/inspection.ts";
 import { SweepError } from "../pipeline/evaluation/sweep/sweep_error.ts";
 import { exists, infoAt } from "../pipeline/output/paths.ts";
-import { ArgumentError } from "./argument_error.ts";
 import { resolveModel } from "./embedded_model.ts";
 import { packageVersion } from "./version.ts";
 
@@ -63,24 +62,6 @@ export async function findPins({ model, revision, variant, clip, offline }: Pinn
   const tree = await openHub(path, { revision, localFilesOnly: offline || undefined });
   if (variant !== undefined) await pipelineFiles(tree, { variant, without: undrawn });
   return { version: packageVersion, revision: tree.commit, clipHash };
-}
-
-/**
- * Refuses what says which files of a model are meant, where the model has no choice of them.
- *
- * @throws {ArgumentError} then
- */
-export async function checkChoiceOfFiles(
-  { model, revision, variant }: Pick<PinnedModels, "model" | "revision" | "variant">,
-): Promise<void> {
-  const found = await infoAt(await resolveModel(model));
-  const refuse = (flag: string, where: string) => {
-    throw new ArgumentError(`Cannot use ${flag} with ${model}, which is here: it applies to ${where} only`, {
-      argument: flag,
-    });
-  };
-  if (found && revision !== undefined) refuse("--revision", "models of the hub");
-  if (found?.isFile && variant !== undefined) refuse("--variant", "folders and models of the hub");
 }
 
 /** Parts of a model that no sweep loads. */

@@ -13,8 +13,9 @@ import { checkSampler } from "./sampler.ts";
 import { pairsOfFlags } from "./edit_pairs.ts";
 import { embeddedClip, embeddedModel } from "./embedded_model.ts";
 import { pocket } from "./evaluation_flags.ts";
+import { checkModelChoice } from "./model_choice.ts";
 import { promptLines } from "./prompts.ts";
-import { checkChoiceOfFiles, findPins } from "./sweep_pins.ts";
+import { findPins } from "./sweep_pins.ts";
 import { settingFlags, settingsOfFlags } from "./sweep_settings.ts";
 
 /** Plans hold seeds as numbers of JSON, which are exact up to 2⁵³. */
@@ -129,7 +130,7 @@ export const command: Command = defineCommand({
     checkRetained({ rows, settings, retained }, data);
     const choice = { seeds, firstSeed: Number(seed) };
     checkSweep(rows, choice, { settings });
-    await checkChoiceOfFiles({ model, revision, variant });
+    await checkModelChoice({ model, revision, variant });
     const pins = await findPins({ model, revision, variant, clip, offline });
     const sweep = { pins, model, variant, clip, settings, retained, steps, cfgScale, samplingMethod };
     const plan = planSweep(rows, choice, sweep);

@@ -9,7 +9,7 @@ import { computedEntry } from "../../pipeline/checkpoint/safetensors/tensor_stre
 import { openWeights } from "../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { assertClose } from "../close.ts";
 import { goldens, pocket } from "../paths.ts";
-import { withEnvironment } from "../environment.ts";
+import { withCachedModel } from "./cached_model.ts";
 import { pocketSide, run, temporaryFolder } from "./running.ts";
 
 const quick = ["--steps", "2", "--cfg-scale", "5"];
@@ -18,17 +18,6 @@ const quick = ["--steps", "2", "--cfg-scale", "5"];
 async function textOf(path: string): Promise<{ parameters: string; record: Record<string, unknown> }> {
   const { parameters, bluerose } = await readPngText(await Deno.readFile(path));
   return { parameters, record: JSON.parse(bluerose) };
-}
-
-/** Runs `body` with a hub cache that holds the pocket model as somebody/pocket, revision "main". */
-async function withCachedModel(cache: string, body: () => Promise<void>): Promise<void> {
-  const commit = "0123456789".repeat(4);
-  const model = `${cache}/models--somebody--pocket`;
-  await Deno.mkdir(`${model}/snapshots`, { recursive: true });
-  await Deno.mkdir(`${model}/refs`);
-  await Deno.writeTextFile(`${model}/refs/main`, commit);
-  await Deno.symlink(pocket, `${model}/snapshots/${commit}`);
-  await withEnvironment({ HF_HUB_CACHE: cache }, body);
 }
 
 Deno.test("edit writes a sheet, an edit, a LoRA and a model; generate uses all of them, from the hub's cache", async () => {
@@ -194,7 +183,11 @@ Deno.test("invalid usage exits with 2; a failure exits with 1 and prints the typ
     [[...draw, "--steps", "0"], 2, "--steps"],
     [[...draw, "--lora", ""], 2, "without a file"],
     [[...draw, "--tokenizer", pocket], 1, "it has no vocab.json"],
-    [["generate", "-m", "a.safetensors", "-p", "x", "--revision", "main"], 2, "folders and models of the hub"],
+    [["generate", "-m", "a.safetensors", "-p", "x", "--revision", "main"], 2, "models of the hub only"],
+    [["generate", "-m", "a.safetensors", "-p", "x", "--variant", "fp16"], 2, "folders and models of the hub only"],
+    [[...draw, "--revision", "main"], 2, `Cannot use --revision with ${pocket}, which is on this disk`],
+    [["edit", "-m", "https://h/m", "--edit", "x.safetensors", "--revision", "v1"], 2, "models of the hub only"],
+    [[...draw, "--ema"], 2, "single files only"],
     [["edit", "-m", pocket, "-p", "x"], 2, "Cannot edit without a pair"],
     [[...edit, "-p", "x"], 2, "one destination for each source"],
     [[...draw, "-o", "x.webp"], 1, "ImageError: Cannot write a picture to x.webp as WebP is not supported"],

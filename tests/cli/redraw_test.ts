@@ -257,6 +257,17 @@ async function copyFolder(from: string, to: string): Promise<void> {
   for await (const { name } of Deno.readDir(from)) await Deno.copyFile(`${from}/${name}`, `${to}/${name}`);
 }
 
+Deno.test("generate --from leaves out the revision that a picture of a local model recorded", async () => {
+  await using folder = await temporaryFolder();
+  const first = `${folder.path}/first.png`, again = `${folder.path}/again.png`;
+  await ran("generate", "-m", model, "-p", "a rose", ...cheap, "-o", first);
+  const png = await Deno.readFile(first), text = await readPngText(png), record = JSON.parse(text.bluerose);
+  record.exact.revision = "main";
+  await Deno.writeFile(first, withPngText(png, { ...text, bluerose: JSON.stringify(record) }));
+  await ran("generate", "--from", first, "-o", again);
+  assertEquals((await readPictureSettings(again)).exact.revision, undefined);
+});
+
 Deno.test("readPictureSettings() refuses what is not whole, by name", async () => {
   const png = Uint8Array.fromBase64(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",

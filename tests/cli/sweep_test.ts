@@ -7,6 +7,7 @@ import { Gpu } from "../../engine/gpu.ts";
 import { decodePicture } from "../../pipeline/image/picture.ts";
 import { CLIPModel } from "../../pipeline/models/clip.ts";
 import { goldens, pocket } from "../paths.ts";
+import { commit, withCachedModel } from "./cached_model.ts";
 import { run, temporaryFolder } from "./running.ts";
 
 const csv = [
@@ -382,6 +383,21 @@ Deno.test("sweep refuses another version or model before it draws, and more shar
 Deno.test("job files name this program by its path, whatever characters that has", () => {
   const command = ownCommand("file:///opt/my%20r%C3%B6se/cli/sweep_slurm.ts");
   assertEquals(command.slice(-2), ["/opt/my röse/deno.json", "/opt/my röse/cli/main.ts"]);
+});
+
+Deno.test("sweep plan pins a model of the hub by its commit, and refuses a variant that it lacks", async () => {
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/plan.json`;
+  const plan = (...args: string[]) =>
+    run("sweep", "plan", "-m", "somebody/pocket", "--offline", "--rows", "1", "--seeds", "1", "-o", path, ...args);
+  await withCachedModel(`${folder.path}/cache`, async () => {
+    const lacking = await plan("--variant", "fp8");
+    assertEquals(lacking.code, 1, lacking.out);
+    assert(lacking.err.includes('none of its parts has weights in the variant "fp8"'), lacking.err);
+    const planned = await plan("--revision", "main");
+    assertEquals(planned.code, 0, planned.err);
+    assertEquals(JSON.parse(await Deno.readTextFile(path)).pins.revision, commit);
+  });
 });
 
 Deno.test("sweep plan checks its settings and the size of the sweep before it reads the models to pin them", async () => {
