@@ -5,6 +5,7 @@ import { attentionFormOn } from "../../kernels/attention/form.ts";
 import { conv2d, packConvWeight } from "../../kernels/conv/conv2d.ts";
 import { gatedProduct } from "../../kernels/gemm/gated_product.ts";
 import type { TileShape } from "../../kernels/gemm/tile.ts";
+import { unsupportedReason } from "../../kernels/gemm/tile_support.ts";
 import { policyFor, policyOf, tuningName } from "../../kernels/policy.ts";
 import { tileKind } from "../../kernels/policy/tile_defaults.ts";
 import { parseTuning, type Tuning, TuningError } from "../../kernels/tuning.ts";
@@ -76,6 +77,9 @@ gpuTest(
     const { products } = policyFor({ info: software, options: {} });
     const small = (k: number) => products.tileFor(128, 96, { k, isVec8: true }).depth;
     assertEquals([32, 64, 72, 96, 104, 768].map(small), [64, 64, 96, 96, 64, 64], "small");
+    const tuning = { [info.name]: { few: { ...tile, depth: 64 } } };
+    const narrow = policyFor({ info: software, options: { tuning } }).products.tileFor(77, 32, { k: 64, isVec8: true });
+    assertEquals([narrow.strategy, unsupportedReason(software, narrow)], ["subgroup", undefined], "without the depth");
   },
 );
 

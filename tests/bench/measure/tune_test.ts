@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { tune, tuningSteps } from "../../../bench/measure/tune.ts";
+import { runnable, tune, tuningSteps } from "../../../bench/measure/tune.ts";
 import { candidates, fastest } from "../../../bench/measure/tune_search.ts";
 import { unetShapes } from "../../../bench/cases/model_shapes.ts";
 import { configs } from "../../../bench/cases/sd14.ts";
@@ -63,6 +63,16 @@ gpuTest("the timings of a step are known before it is taken: its candidates, onc
       assert([tried, tried + 1].includes(timings.get(name)!), `${name}: ${timings.get(name)}, tried ${tried}`);
     },
   });
+});
+
+gpuTest("what the device can run of a tuning is kept, with the splits of products", (gpu) => {
+  const many = { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1 } as const;
+  const other = { ...many, strategy: "subgroup", lanes: 2 * gpu.info.subgroupSize } as const;
+  const product = { ...many, splits: 2 };
+  assertEquals(
+    runnable(gpu, { many, few: other, products: { "8x8x8": product, "4x4x4": { ...other, splits: 1 } } }),
+    { many, products: { "8x8x8": product }, attention: {} },
+  );
 });
 
 gpuTest("a convolution is tuned under the name by which it is found", async (gpu) => {
