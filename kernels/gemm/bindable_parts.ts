@@ -25,15 +25,23 @@ export interface ProductPart {
   readonly inner: number;
 }
 
-interface Product {
-  readonly a: MatrixView;
-  readonly b: MatrixView;
-  readonly y: MatrixView;
+type Name = "a" | "b" | "y";
+
+/** A batch of products, which are the whole or a part of it. */
+interface Product extends Readonly<Record<Name, MatrixView>> {
   /** First row of the result, which is that of a bias by rows. */
   readonly row: number;
   readonly m: number;
   readonly outer: number;
   readonly inner: number;
+}
+
+/** An axis along which a product is split. */
+interface Split {
+  readonly length: number;
+  /** The most that a part takes of the length. */
+  readonly count: number;
+  readonly part: (first: number, count: number) => Product;
 }
 
 /**
@@ -44,7 +52,7 @@ interface Product {
  */
 export function* bindableParts(
   gpu: Gpu,
-  { a, b, y }: Record<"a" | "b" | "y", MatrixView>,
+  { a, b, y }: Record<Name, MatrixView>,
   options: GemmOptions,
 ): Generator<ProductPart> {
   const { m, outer = 1, inner = 1, residual, bias } = options;
@@ -59,71 +67,86 @@ export function* bindableParts(
 }
 
 function* partsOf(gpu: Gpu, product: Product, options: GemmOptions): Generator<ProductPart> {
-  const { a, b, y, row, m, outer, inner } = product;
-  const { bias, residual, biasAxis, transposeA } = options;
-  const limit = gpu.info.limits.maxStorageBufferBindingSize;
-  const lengths = lengthsOf(product, options);
-  const views = { a, b, y };
-  const names = ["a", "b", "y"] as const;
-  const windows = [
-    ...names.map((name) => windowOf(views[name].tensor, views[name].offset, lengths[name])),
-    ...residual ? [windowOf(residual, y.offset, lengths.y)] : [],
-  ];
-  const areBound = windows.every(({ bytes }) => bytes <= limit);
-  const fits = areBound && outer * inner <= mostWorkgroups;
-  const moved = (by: (view: MatrixView, name: typeof names[number]) => number, rest: Partial<Product>) => {
-    const at = (name: typeof names[number]): MatrixView => {
-      const view = views[name];
-      return { ...view, offset: (view.offset ?? 0) + by(view, name) };
-    };
-    return partsOf(gpu, { ...product, a: at("a"), b: at("b"), y: at("y"), ...rest }, options);
-  };
-  if (!fits && outer > 1) {
-    const count = areBound ? Math.max(1, Math.floor(mostWorkgroups / inner)) : 1;
-    for (let i = 0; i < outer; i += count) {
-      yield* moved(({ outerStride = 0 }) => i * outerStride, { outer: Math.min(count, outer - i) });
-    }
+  const split = splitOf(gpu, product, options);
+  if (!split) {
+    yield boundPart(product, options);
     return;
   }
-  if (!fits && inner > 1) {
-    const count = areBound ? mostWorkgroups : 1;
-    for (let i = 0; i < inner; i += count) {
-      yield* moved(({ innerStride = 0 }) => i * innerStride, { inner: Math.min(count, inner - i) });
-    }
-    return;
+  const { length, count, part } = split;
+  for (let first = 0; first < length; first += count) {
+    yield* partsOf(gpu, part(first, Math.min(count, length - first)), options);
+  }
+}
+
+/** The next split of a product; undefined where it fits, or where no split makes it fit. */
+function splitOf(gpu: Gpu, product: Product, options: GemmOptions): Split | undefined {
+  const { a, y, row, m, outer, inner } = product, { biasAxis, transposeA } = options;
+  const limit = gpu.info.limits.maxStorageBufferBindingSize;
+  const isBindable = Object.values(windowsOf(product, options)).every((window) => !window || window.bytes <= limit);
+  if (isBindable && outer * inner <= mostWorkgroups) return undefined;
+  if (outer > 1) {
+    return {
+      length: outer,
+      count: isBindable ? Math.max(1, Math.floor(mostWorkgroups / inner)) : 1,
+      part: (first, outer) => ({ ...moved(product, ({ outerStride = 0 }) => first * outerStride), outer }),
+    };
+  }
+  if (inner > 1) {
+    return {
+      length: inner,
+      count: isBindable ? mostWorkgroups : 1,
+      part: (first, inner) => ({ ...moved(product, ({ innerStride = 0 }) => first * innerStride), inner }),
+    };
   }
   // A bias by rows has no offset in the kernel, so its windows begin on the alignment.
   const unit = biasAxis === "row" ? alignment : 1;
-  const rows = fits
-    ? m
-    : unit * unitsPerRange(gpu, Math.ceil(m / unit), unit * rowBytes(product, options), 4 * alignment);
-  if (rows < m) {
-    for (let first = 0; first < m; first += rows) {
-      const count = Math.min(rows, m - first);
-      const distances = { a: first * (transposeA ? 1 : a.rowStride), b: 0, y: first * y.rowStride };
-      yield* moved((_, name) => distances[name], { row: row + first, m: count });
-    }
-    return;
-  }
-  const bind = (view: MatrixView, length: number): BoundView => ({
-    ...view,
-    bound: windowOf(view.tensor, view.offset, length),
-    offset: (view.offset ?? 0) % alignment,
-  });
-  yield {
-    m,
-    outer,
-    inner,
-    a: bind(a, lengths.a),
-    b: bind(b, lengths.b),
-    y: bind(y, lengths.y),
+  const count = unit * unitsPerRange(gpu, Math.ceil(m / unit), unit * rowBytes(product, options), 4 * alignment);
+  if (count >= m) return undefined;
+  const distances = { a: transposeA ? 1 : a.rowStride, b: 0, y: y.rowStride };
+  return {
+    length: m,
+    count,
+    part: (first, m) => ({ ...moved(product, (_, name) => first * distances[name]), row: row + first, m }),
+  };
+}
+
+/** A product whose operands begin `by(operand)` elements further on. */
+function moved(product: Product, by: (view: MatrixView, name: Name) => number): Product {
+  const at = (name: Name): MatrixView => {
+    const view = product[name];
+    return { ...view, offset: (view.offset ?? 0) + by(view, name) };
+  };
+  return { ...product, a: at("a"), b: at("b"), y: at("y") };
+}
+
+/** Binds the windows of a product. Offsets then count from their beginnings. */
+function boundPart(product: Product, options: GemmOptions): ProductPart {
+  const { row, m, outer, inner } = product, { bias, biasAxis } = options;
+  const { residual, ...windows } = windowsOf(product, options);
+  const bound = (name: Name): BoundView => {
+    const view = product[name];
+    return { ...view, bound: windows[name], offset: (view.offset ?? 0) % alignment };
+  };
+  return {
+    ...{ m, outer, inner, a: bound("a"), b: bound("b"), y: bound("y"), residual },
     bias: bias && biasAxis === "row" ? bias.window(row, m) : bias,
+  };
+}
+
+/** The windows of the operands. That of a residual is laid out as the result's. */
+function windowsOf(product: Product, options: GemmOptions): Record<Name, TensorWindow> & { residual?: TensorWindow } {
+  const { a, b, y } = product, { residual } = options;
+  const lengths = lengthsOf(product, options);
+  return {
+    a: windowOf(a.tensor, a.offset, lengths.a),
+    b: windowOf(b.tensor, b.offset, lengths.b),
+    y: windowOf(y.tensor, y.offset, lengths.y),
     residual: residual && windowOf(residual, y.offset, lengths.y),
   };
 }
 
 /** The elements of each operand from its offset to its last element. */
-function lengthsOf({ a, b, y, m, outer, inner }: Product, options: GemmOptions): Record<"a" | "b" | "y", number> {
+function lengthsOf({ a, b, y, m, outer, inner }: Product, options: GemmOptions): Record<Name, number> {
   const { k, transposeA, transposeB } = options;
   const columns = options.gated ? 2 * options.n : options.n;
   const length = ({ rowStride, outerStride = 0, innerStride = 0 }: MatrixView, rows: number, width: number) =>
