@@ -1,5 +1,6 @@
 import type { GpuInfo, SubgroupMatrix } from "../../engine/gpu.ts";
-import { type AttentionSizes, enoughWorkgroups, widestOnePass } from "./sizes.ts";
+import { enoughWorkgroups } from "../policy/occupancy.ts";
+import { type AttentionSizes, widestOnePass } from "./sizes.ts";
 
 /** Layout of attention on subgroup matrices. */
 export interface MatrixAttentionShape {

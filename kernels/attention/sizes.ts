@@ -67,6 +67,3 @@ export function* bindableBatches(
  * results of its queries in registers, and wider heads would spill.
  */
 export const widestOnePass = 160;
-
-/** Approximate number of workgroups that occupies a GPU. */
-export const enoughWorkgroups = 128;

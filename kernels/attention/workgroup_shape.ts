@@ -1,6 +1,7 @@
 import type { GpuInfo } from "../../engine/gpu.ts";
 import { type Cell, pitchOf } from "../wgsl/banks.ts";
-import { type AttentionSizes, enoughWorkgroups } from "./sizes.ts";
+import { enoughWorkgroups } from "../policy/occupancy.ts";
+import type { AttentionSizes } from "./sizes.ts";
 
 /** Layout of the workgroup kernel's threads, the work of one thread, and its chunks. */
 export interface WorkgroupAttentionShape {

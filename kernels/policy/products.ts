@@ -3,6 +3,7 @@ import { narrowTile, type TileShape } from "../gemm/tile_shape.ts";
 import { productKey, type ProductVariant, type Tiles } from "../tuning.ts";
 import { stationaryDepths } from "../gemm/tile_stationary.ts";
 import { isLarge, isSoftware, type PolicyDevice } from "./device.ts";
+import { enoughWorkgroups } from "./occupancy.ts";
 import { defaultTiles, mostStationaryRows, tileKind } from "./tile_defaults.ts";
 
 /** Options of {@linkcode ProductPolicy.tileFor}. */
@@ -24,8 +25,6 @@ export interface TileOptions {
   readonly allowF16Operands?: boolean;
 }
 
-/** Approximate number of workgroups that occupies a GPU. */
-const enoughWorkgroups = 128;
 /** Least k of one part of a split product. */
 const leastPart = 256;
 
