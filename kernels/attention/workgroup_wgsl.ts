@@ -42,21 +42,43 @@ export const attentionConstantTypes = {
  *   block's first key, `end` that after the last key, `d4` the vec4 within a head.
  */
 export function workgroupAttentionWgsl(constants: ConstantValues<typeof attentionConstantTypes>): string {
+  const c = contextOf(constants);
+  const { threads, threadsX, threadsY, across, block, blockKeys, headVec4, chunks, isCausal } = c;
+  return /* wgsl */ `
+${declareBlocks(c)}
+@compute @workgroup_size(${threads})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let x = thread % ${across}u${across === threadsX ? "" : ` + thread / ${across * threadsY}u * ${across}u`};
+  let y = thread / ${across}u${across === threadsX ? "" : ` % ${threadsY}u`};
+  let scale = params.scale;
+  ${startsWgsl(headVec4)}
+  let first = group.x * ${block}u + y; // query
+  ${chunks === 1 ? loadQueries(c) : ""}
+  ${startResults(c)}
+  let end = k_start + ${isCausal ? `min(params.s, (group.x + 1u) * ${block}u)` : "params.s"} * row;
+  // Counts addresses: see subgroup.ts.
+  for (var key = k_start; key < end; key += ${blockKeys}u * row) {
+    ${computeScores(c)}
+    ${mask(c)}
+    ${softmax(c)}
+    ${addValues(c)}
+  }
+  ${combined(c, "total", { value: (r) => `sum${r}`, combine: (a, b) => `${a} + ${b}` })}
+  ${writeResults(c)}
+}`;
+}
+
+function contextOf(constants: ConstantValues<typeof attentionConstantTypes>): Context {
   const { THREADS_X: threadsX, THREADS_Y: threadsY, ROWS: rows, KEYS: keys, DEPTH: depth } = constants;
   const { HEAD_VEC4: headVec4, CAUSAL: isCausal, HALF: isHalf, WHOLE: isWhole } = constants;
   const shape = { threadsX, threadsY, rows, keys, depth }, threads = threadsX * threadsY;
-  const vector = isHalf ? "vec4<f16>" : "vec4f";
-  const c: Context = {
-    ...shape,
-    ...workgroupBlocks(shape, 4 * headVec4, { half: isHalf }),
-    threads,
-    headVec4,
-    isCausal,
-    isHalf,
-    isWhole,
-    vector,
-  };
-  const { block, blockKeys, columns, chunks, valueGroups, valueChunks, sharedRows, maxima, across } = c;
+  const blocks = workgroupBlocks(shape, 4 * headVec4, { half: isHalf });
+  return { ...shape, ...blocks, threads, headVec4, isCausal, isHalf, isWhole, vector: isHalf ? "vec4<f16>" : "vec4f" };
+}
+
+/** The arrays in workgroup memory. */
+function declareBlocks(c: Context): string {
+  const { threadsX, threadsY, rows, depth, valueGroups, valueChunks, sharedRows, maxima, isHalf, vector } = c;
   const { queryPitch, weightPitch, keyPitch } = c;
   return /* wgsl */ `
 var<workgroup> block_q: array<array<${vector}, ${queryPitch}>, ${depth * rows}>; // [r, depth], y
@@ -66,55 +88,45 @@ var<workgroup> block_kv: array<array<${isHalf ? pairs : "vec4f"}, ${keyPitch}>, 
 // weights: [r], [chunk of values], [vec4 of keys], y
 var<workgroup> block_p: array<array<array<array<${vector}, ${weightPitch}>, ${valueGroups}>, ${valueChunks}>, ${rows}>;
 // what threads combine: [r / 4], y, x, of vec4 over r
-var<workgroup> of_threads: array<array<array<vec4f, ${threadsX}>, ${threadsY}>, ${maxima}>;
-@compute @workgroup_size(${threads})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let x = thread % ${across}u${across === threadsX ? "" : ` + thread / ${across * threadsY}u * ${across}u`};
-  let y = thread / ${across}u${across === threadsX ? "" : ` % ${threadsY}u`};
-  let scale = params.scale;
-  ${startsWgsl(headVec4)}
-  let first = group.x * ${block}u + y; // query
-  ${chunks === 1 ? loadQueries(c) : ""}
-  ${
-    perQuery(c, (r) =>
+var<workgroup> of_threads: array<array<array<vec4f, ${threadsX}>, ${threadsY}>, ${maxima}>;`;
+}
+
+/** What starts from nothing: maxima, sums and results. */
+const startResults = (c: Context) =>
+  perQuery(
+    c,
+    (r) =>
       `var maximum${r} = -3e38; var sum${r} = 0.0; ${
-        eachInLine(columns, (c) => `var result${r}_${c} = vec4f();`)
-      }`)
-  }
-  let end = k_start + ${isCausal ? `min(params.s, (group.x + 1u) * ${block}u)` : "params.s"} * row;
-  // Counts addresses: see subgroup.ts.
-  for (var key = k_start; key < end; key += ${blockKeys}u * row) {
-    ${perQuery(c, (r) => eachInLine(keys, (g) => `var score${r}_${g} = vec4f();`))}
-    ${
-    chunks === 1
-      ? `${loadKeys(c)}
+        eachInLine(c.columns, (column) => `var result${r}_${column} = vec4f();`)
+      }`,
+  );
+
+/** The scores of a block of keys. A head of several chunks passes through them one by one. */
+function computeScores(c: Context): string {
+  const start = perQuery(c, (r) => eachInLine(c.keys, (g) => `var score${r}_${g} = vec4f();`));
+  if (c.chunks === 1) {
+    return /* wgsl */ `${start}
+    ${loadKeys(c)}
     workgroupBarrier();
-    ${multiplyKeys(c)}`
-      : `for (var chunk = 0u; chunk < ${chunks}u; chunk++) {
+    ${multiplyKeys(c)}`;
+  }
+  return /* wgsl */ `${start}
+    for (var chunk = 0u; chunk < ${c.chunks}u; chunk++) {
       ${loadQueries(c)}
       ${loadKeys(c)}
       workgroupBarrier();
       ${multiplyKeys(c)}
       workgroupBarrier();
-    }`
-  }
-    ${mask(c)}
-    ${softmax(c)}
-    ${
-    valueChunks === 1
-      ? `${loadValues(c)}
-    workgroupBarrier();
-    ${multiplyValues(c)}
-    workgroupBarrier();`
-      : `for (var part = 0u; part < ${valueChunks}u; part++) {
-      ${loadValues(c)}
+    }`;
+}
+
+/** Adds the values of a block, weighted, in as many parts as pass through workgroup memory. */
+function addValues(c: Context): string {
+  const addPart = /* wgsl */ `${loadValues(c)}
       workgroupBarrier();
       ${multiplyValues(c)}
-      workgroupBarrier();
-    }`
-  }
-  }
-  ${combined(c, "total", { value: (r) => `sum${r}`, combine: (a, b) => `${a} + ${b}` })}
-  ${writeResults(c)}
-}`;
+      workgroupBarrier();`;
+  return c.valueChunks === 1 ? addPart : `for (var part = 0u; part < ${c.valueChunks}u; part++) {
+      ${addPart}
+    }`;
 }
