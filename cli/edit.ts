@@ -164,17 +164,17 @@ export const command: Command = defineCommand({
     },
     {
       line:
-        'edit -m models/pocket --source "A rose" --destination "A blue rose" --preserve "a tulip" --report -p "a tulip" --export-lora rose.safetensors',
-      says: "preserve tulips, predict what changes, and export a LoRA",
+        'edit -m models/pocket --source "A rose" --destination "A blue rose" --preserve "a tulip" --report -p "a tulip" --save-edit rose.safetensors',
+      says: "preserve tulips, predict what changes, and save the edit",
     },
     {
       line:
-        'edit -m models/pocket --method nullspace --source "a rose" --destination "a flower" --preserve "a cat" --preserve "a car" --report',
+        'edit -m models/pocket --method nullspace --source "a rose" --destination "a tulip" --preserve "a cat" --preserve "a car" --report',
       says: "erase roses along directions that cats and cars do not use",
     },
     {
-      line: "edit -m models/pocket --edit rose.safetensors --save-model edited",
-      says: "merge a saved edit into the model",
+      line: "edit -m models/pocket --edit rose.safetensors --export-lora rose-lora.safetensors --save-model edited",
+      says: "export a saved edit as a LoRA, and merge it into the model",
     },
     {
       line: "edit -m models/pocket --lora style.safetensors:0.8 --save-model styled.safetensors",
