@@ -68,72 +68,117 @@ function check(x: Tensor, { groups, weight, bias, epsilon }: GroupNormOptions): 
 }
 
 /** Runs both dispatches for each block of x that the device can bind. */
-function normalize(x: Tensor, y: Tensor, { groups, weight, bias, epsilon, activation }: GroupNormOptions): void {
-  const { gpu } = x, [batch, channels, ...rest] = x.shape;
+function normalize(x: Tensor, y: Tensor, options: GroupNormOptions): void {
+  const plan = planOf(x, options.groups);
+  using moments = Tensor.empty(x.gpu, [plan.ranges, plan.blocksPerRange, plan.chunks, 4]);
+  for (const [index, block] of plan.blocks.entries()) computeMoments(plan, x, { block, index, moments });
+  for (const block of plan.blocks) writeResults(plan, { x, y, moments, block }, options);
+}
+
+/**
+ * How the elements of x are divided. Terms: group_norm_kernels.ts. Lengths count accesses of
+ * `vectorWidth` elements.
+ */
+interface Plan {
+  readonly vectorWidth: 1 | 4;
+  readonly ranges: number;
+  /** Planes of a range. */
+  readonly planes: number;
+  readonly planeLength: number;
+  readonly blocks: readonly RowBlock[];
+  readonly blocksPerRange: number;
+  /** Chunks of a range within a block. */
+  readonly chunks: number;
+  /** Planes of a piece. */
+  readonly planesPerPiece: number;
+  /** Pieces of a plane. */
+  readonly parts: number;
+}
+
+function planOf(x: Tensor, groups: number): Plan {
+  const [batch, channels, ...rest] = x.shape;
   const vectorWidth = elements(rest) % 4 === 0 ? 4 : 1;
-  const vector = vectorType(vectorWidth);
-  // Terms: group_norm_kernels.ts. Lengths count accesses of vectorWidth elements.
   const ranges = batch * groups, planes = channels / groups, planeLength = elements(rest) / vectorWidth;
   const planeBytes = planeLength * vectorWidth * 4;
-  const blocks = [...bindableBlocks(gpu, {
+  const blocks = [...bindableBlocks(x.gpu, {
     rows: ranges,
     columns: planes,
     rowBytes: planes * planeBytes,
     columnBytes: planeBytes,
   })];
   const blocksPerRange = blocks.filter(({ row }) => row === 0).length;
-  const split = splitWork(gpu, { ranges, planes, planeLength });
-  const chunks = Math.ceil(split.chunks / blocksPerRange);
-  using moments = Tensor.empty(gpu, [ranges, blocksPerRange, chunks, 4]);
+  const { chunks, ...pieces } = splitWork(x.gpu, { ranges, planes, planeLength });
+  const sizes = { vectorWidth, ranges, planes, planeLength } as const;
+  return { ...sizes, blocks, blocksPerRange, chunks: Math.ceil(chunks / blocksPerRange), ...pieces };
+}
 
-  const bind = (tensor: Tensor, { row, rows, column, columns }: RowBlock) => {
-    const first = (row * planes + column) * planeLength * vectorWidth;
-    const { window, start } = bindRange(tensor, first, rows * columns * planeLength * vectorWidth);
-    return { window, start: start / vectorWidth };
-  };
-  blocks.forEach((block, index) => {
-    const source = bind(x, block);
-    const length = block.columns * planeLength;
-    statisticsKernel.run(
-      gpu,
-      { x: source.window, moments },
-      {
-        ranges: block.rows,
-        length,
-        chunk_length: Math.ceil(length / chunks),
-        chunks,
-        x_start: source.start,
-        moments_start: block.row * blocksPerRange * chunks + index % blocksPerRange * chunks,
-        moments_stride: chunks,
-      },
-      { X_WIDTH: vectorWidth, vector, ...reduction(gpu) },
-    );
-  });
-  for (const block of blocks) {
-    const source = bind(x, block), target = bind(y, block);
-    affineKernel.run(
-      gpu,
-      { x: source.window, moments, weight, bias, y: target.window },
-      {
-        ranges: block.rows,
-        planes: block.columns,
-        plane_length: planeLength,
-        pieces: Math.ceil(block.columns / split.planesPerPiece) * split.parts,
-        planes_per_piece: split.planesPerPiece,
-        parts: split.parts,
-        part_length: Math.ceil(planeLength / split.parts),
-        x_start: source.start,
-        y_start: target.start,
-        first_range: block.row,
-        first_plane: block.column,
-        groups,
-        channels_per_group: planes,
-        chunks: blocksPerRange * chunks,
-        epsilon,
-      },
-      { X_WIDTH: vectorWidth, vector, ACTIVATION: activation ?? "none", ...reduction(gpu) },
-    );
-  }
+/** The window of a block in x or y, and the accesses in it before the block's first. */
+function bindBlock({ vectorWidth, planes, planeLength }: Plan, tensor: Tensor, block: RowBlock) {
+  const { row, rows, column, columns } = block;
+  const first = (row * planes + column) * planeLength * vectorWidth;
+  const { window, start } = bindRange(tensor, first, rows * columns * planeLength * vectorWidth);
+  return { window, start: start / vectorWidth };
+}
+
+/** The first dispatch: the moments of each chunk of block number `index`. */
+function computeMoments(
+  plan: Plan,
+  x: Tensor,
+  { block, index, moments }: { readonly block: RowBlock; readonly index: number; readonly moments: Tensor },
+): void {
+  const { vectorWidth, planeLength, blocksPerRange, chunks } = plan;
+  const source = bindBlock(plan, x, block), length = block.columns * planeLength;
+  statisticsKernel.run(
+    x.gpu,
+    { x: source.window, moments },
+    {
+      ranges: block.rows,
+      length,
+      chunk_length: Math.ceil(length / chunks),
+      chunks,
+      x_start: source.start,
+      moments_start: (block.row * blocksPerRange + index % blocksPerRange) * chunks,
+      moments_stride: chunks,
+    },
+    { X_WIDTH: vectorWidth, vector: vectorType(vectorWidth), ...reduction(x.gpu) },
+  );
+}
+
+/** The second dispatch: normalizes a block by the moments of its ranges. */
+function writeResults(
+  plan: Plan,
+  { x, y, moments, block }: {
+    readonly x: Tensor;
+    readonly y: Tensor;
+    readonly moments: Tensor;
+    readonly block: RowBlock;
+  },
+  { groups, weight, bias, epsilon, activation }: GroupNormOptions,
+): void {
+  const { vectorWidth, planes, planeLength, blocksPerRange, chunks, planesPerPiece, parts } = plan;
+  const source = bindBlock(plan, x, block), target = bindBlock(plan, y, block);
+  affineKernel.run(
+    x.gpu,
+    { x: source.window, moments, weight, bias, y: target.window },
+    {
+      ranges: block.rows,
+      planes: block.columns,
+      plane_length: planeLength,
+      pieces: Math.ceil(block.columns / planesPerPiece) * parts,
+      planes_per_piece: planesPerPiece,
+      parts,
+      part_length: Math.ceil(planeLength / parts),
+      x_start: source.start,
+      y_start: target.start,
+      first_range: block.row,
+      first_plane: block.column,
+      groups,
+      channels_per_group: planes,
+      chunks: blocksPerRange * chunks,
+      epsilon,
+    },
+    { X_WIDTH: vectorWidth, vector: vectorType(vectorWidth), ACTIVATION: activation ?? "none", ...reduction(x.gpu) },
+  );
 }
 
 /**
