@@ -20,11 +20,12 @@ export interface OptionKind {
 /** The kind of each option; all of them are optional. */
 export type OptionTable<Options> = { readonly [Name in keyof Required<Options>]: OptionKind };
 
-/** Names of Python's diffusers that no change of spelling leads to. */
+/** Names of other libraries, and of this one elsewhere, that no change of spelling leads to. */
 const otherNames: Readonly<Record<string, string>> = {
   steps: "numInferenceSteps",
   cfg: "guidanceScale",
   cfgScale: "guidanceScale",
+  guidance: "guidanceScale",
   seed: "generator",
   batchSize: "numImagesPerPrompt",
   adapterName: "name",
@@ -60,10 +61,15 @@ const replacements: Readonly<Record<string, string>> = {
     "pictures are drawn from noise; img2img and inpainting are not supported",
   ),
   loraScale: "crossAttentionKwargs: { scale } scales the LoRAs of a call",
-  sampler: "set pipe.scheduler, as to samplerByName(name, pipe.scheduler.config)",
+  ...eachNamed(["sampler", "scheduler"], "set pipe.scheduler, as to samplerByName(name, pipe.scheduler.config)"),
   ...eachNamed(["withToK", "withAugs"], "it is an option of fromPretrained(), openPipeline() and ModelEdit.solve()"),
   callbackOnStepEnd: "callback(step, timestep, latents) is called after each step",
   callbackOnStepEndTensorInputs: "callback gets the latents",
+};
+
+/** The same for options of edits, which `lamb` marks. */
+const editReplacements: Readonly<Record<string, string>> = {
+  strength: "pipe.edits.push(edit, { strength }) takes it, for an edit of ModelEdit.solve()",
 };
 
 /** The same for names that are like others, which are meant where those are known. */
@@ -149,7 +155,8 @@ function unknownOption(
   const alias = [name, camelCase].map((spelling) =>
     Object.hasOwn(otherNames, spelling) ? otherNames[spelling] : spelling
   );
-  const replacement = own(replacements, camelCase);
+  const replacement = (known.includes("lamb") ? own(editReplacements, camelCase) : undefined) ??
+    own(replacements, camelCase);
   const meant = [...alias, camelCase].find((candidate) => known.includes(candidate)) ??
     (replacement === undefined ? nearest(camelCase, known) : undefined);
   const advice = meant !== undefined

@@ -21,6 +21,7 @@ Deno.test("checkOptions() suggests names for snake_case, other libraries' names 
       ["cfg_scale", "guidanceScale"],
       ["seed", "generator"],
       ["cfgScale", "guidanceScale"],
+      ["guidance", "guidanceScale"],
     ]
   ) assert(message({ [given]: 1 }).endsWith(`"${given}" as there is none: did you mean ${meant}?`), given);
   for (
@@ -30,6 +31,8 @@ Deno.test("checkOptions() suggests names for snake_case, other libraries' names 
       ["guidance_rescale", "only pipelines of SDXL rescale predictions"],
       ["callbackOnStepEnd", "callback(step, timestep, latents)"],
       ["returnDict", "const { images }"],
+      ["scheduler", "set pipe.scheduler"],
+      ["strength", "img2img and inpainting are not supported"],
     ]
   ) assert(message({ [given]: 1 }).includes(`as there is none: `) && message({ [given]: 1 }).includes(advice), given);
   for (const name of ["constructor", "__proto__", "toString", "x".repeat(300)]) {
@@ -91,6 +94,7 @@ gpuTest("every function with options rejects unknown names and wrong kinds with 
     [() => pipe.generate(any({ prompt: "a" }), any({})), OptionError, "only one"],
     [() => pipe.encodePrompt("a", any({ clip_skip: 1 })), OptionError, "did you mean clipSkip?"],
     [() => pipe.editModel("a", "a b", any({ lambda: 1 })), OptionError, "did you mean lamb?"],
+    [() => ModelEdit.solve([], any({ strength: 1 }), pipe), OptionError, "pipe.edits.push(edit, { strength })"],
     [() => ModelEdit.solve([], any({ with_to_k: true }), pipe), OptionError, "did you mean withToK?"],
     [() => ModelEdit.solve(any("a rose"), {}, pipe), EditError, "no list"],
     [() => ModelEdit.solve(any([null]), {}, pipe), EditError, "pair 1"],
