@@ -1,5 +1,6 @@
 /**
- * What `bluerose edit` draws, exports and saves: an edit that it solves, or those of --edit alone.
+ * What `bluerose edit` draws, exports and saves: an edit that it solves, those of --edit alone, or
+ * without any edit the model with its LoRAs, which is saved only.
  *
  * @module
  */
