@@ -1,4 +1,4 @@
-import { ShapeError } from "../../engine/errors.ts";
+import { GpuError, ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { policyOf } from "../policy.ts";
 import {
@@ -20,7 +20,7 @@ export interface AttentionOptions {
   readonly heads: number;
   /** Whether query i attends to keys 0 … i only. Default: false. */
   readonly causal?: boolean;
-  /** Scale of the scores. Default: 1/√D. */
+  /** Scale of the scores: a finite number. Default: 1/√D. */
   readonly scale?: number;
   /**
    * Whether the operands of both products may be rounded to f16; see {@linkcode GemmOptions} for
@@ -44,6 +44,7 @@ export interface AttentionOptions {
  * @returns [B, T, H·D] of q's dtype; scores and sums are f32
  * @throws {ShapeError} when the shapes do not match each other or the number of heads, or when
  *   `path` does not support them
+ * @throws {GpuError} when the scale is not finite
  * @throws {DTypeError} when q is f16 and D is not a multiple of 4
  *
  * ```ts
@@ -69,7 +70,11 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   if (!(heads > 0 && Number.isInteger(heads) && Number.isInteger(dim))) {
     refuse(`the number of heads must divide the last axis: ${width} / ${heads}`);
   }
-  const sizes = { batch, heads, t, s, dim, causal, scale: options.scale ?? 1 / Math.sqrt(dim) };
+  const scale = options.scale ?? 1 / Math.sqrt(dim);
+  if (!Number.isFinite(scale)) {
+    throw new GpuError(`Cannot attend with q [${q.shape.join(", ")}] as scale must be a finite number: ${scale}`);
+  }
+  const sizes = { batch, heads, t, s, dim, causal, scale };
   const policy = policyOf(q.gpu).attention, half = policy.usesF16(options);
   const { path } = options;
   if (path !== undefined && !Object.hasOwn(attentionFormNumbers, path)) {

@@ -75,6 +75,13 @@ gpuTest("operations refuse tiles, forms and names that are none, and say what th
           [() => void layerNorm(rows, norm), "GpuError", reason] as const,
         ];
       }),
+      ...[NaN, Infinity].map((scale) =>
+        [
+          () => void attention(q, q, q, { heads: 2, scale }),
+          "GpuError",
+          `Cannot attend with q [1, 4, 8] as scale must be a finite number: ${scale}`,
+        ] as const
+      ),
       [() => void clamp(a, 2, 1), "RangeError", "Cannot clamp to 2 … 1 as low must be at most high"],
       [() => void clamp(a, NaN, 1), "RangeError", "as low must be at most high"],
       [() => a.write(new Uint8Array(4), -4), "ShapeError", "at -4 of a tensor"],
