@@ -12,6 +12,7 @@ help() {
 Blue Rose edits the implicit assumptions of a text-to-image model, and draws with the edited model.
 
   sh run.sh demo     [flags]    edit the embedded model and draw before and after    (demo --help)
+  sh run.sh studio   [flags]    open a page on which edits are made and seen         (studio --help)
   sh run.sh bluerose [flags]    the command line: generate, edit, …                  (bluerose --help)
   sh run.sh test     [flags]    the tests                                            (flags of deno test)
   sh run.sh bench    [flags]    measure kernels, drawing and editing                 (bench --help)
@@ -223,7 +224,7 @@ command_line() {
 task=${1:-help}
 [ $# -eq 0 ] || shift
 case $task in
-  demo | bench)
+  demo | studio | bench)
     prepare
     command_line "$task" "$task" "$@"
     ;;
@@ -251,7 +252,7 @@ case $task in
   help | -h | --help) help ;;
   *)
     help >&2
-    say "Cannot run '$task': the tasks are demo, bluerose, test, bench and setup."
+    say "Cannot run '$task': the tasks are demo, studio, bluerose, test, bench and setup."
     exit 2
     ;;
 esac
