@@ -42,7 +42,7 @@ export const conv2dKernel = declareKernel({
       ? wideWgsl
       : weightWgsl + (constants.X_WIDTH === 4 ? pixelsWgsl : patchesWgsl(constants.UPSAMPLE))) +
     tileWgsl(constants, { loads: { a: "k", b: constants.X_WIDTH === 4 ? "lines" : "k" }, hasRowStart: true }),
-  grid: ({ m, n, batch, tile_rows }, constants) => tileGrid(constants, m, n, batch, tile_rows),
+  grid: (params, constants) => tileGrid(constants, params),
   cost: (params) => convCost(params),
 });
 

@@ -2,7 +2,7 @@ import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import { policyOf } from "../policy.ts";
-import { bindableParts, type ProductPart } from "./bindable_parts.ts";
+import { bindableParts, type BoundView, type ProductPart } from "./bindable_parts.ts";
 import { blockOperandsWgsl } from "./block_operands.ts";
 import type { GemmOptions, MatrixView } from "./gemm_options.ts";
 import {
@@ -12,6 +12,7 @@ import {
   tileConstantTypes,
   tileExtensions,
   tileGrid,
+  tileSize,
   tileWgsl,
   usesBlocks,
 } from "./tile.ts";
@@ -96,7 +97,7 @@ const matmulKernel = declareKernel({
       hasColumnEnd: true,
       hasRowStart: true,
     }),
-  grid: ({ m, n, batch, tile_rows }, constants) => tileGrid(constants, m, n, batch, tile_rows),
+  grid: (params, constants) => tileGrid(constants, params),
   cost: ({ m, n, k, batch }, { GATED }) => {
     const columns = GATED ? 2 * n : n;
     return { flops: 2 * batch * m * columns * k, bytes: 4 * batch * (m * k + k * columns + m * n) };
@@ -113,25 +114,11 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
 
 function runPart(gpu: Gpu, part: ProductPart, options: GemmOptions): void {
   const { a, b, y, m, outer, inner, bias, residual } = part;
-  const { n, k, transposeA = false, transposeB = false, scale = 1 } = options;
-  const { allowF16Operands } = options;
-  const strides = ({ offset = 0, rowStride, outerStride = 0, innerStride = 0 }: MatrixView) =>
-    [offset, rowStride, outerStride, innerStride] as const;
-  const divides = (by: number, view: MatrixView) => strides(view).every((stride) => stride % by === 0);
-  const [a_offset, a_row, a_outer, a_inner] = strides(a);
-  const [b_offset, b_row, b_outer, b_inner] = strides(b);
-  const [y_offset, y_row, y_outer, y_inner] = strides(y);
-  // Unused bindings get a tensor of the usual dtype, so that no extra kernel variant is compiled: a
-  // residual has the dtype of the result, a bias that of the weight.
-  const { gated = false } = options;
-  const operands = [a, b];
-  const { bound: noBias } = operands.find(({ tensor }) => tensor.dtype !== y.tensor.dtype) ?? a;
-  const { bound: noResidual } = operands.find(({ tensor }) => tensor.dtype === y.tensor.dtype) ?? a;
+  const { n, k, transposeA = false, transposeB = false, scale = 1, gated = false, allowF16Operands } = options;
+  const { products } = policyOf(gpu), batch = outer * inner;
   const isVec8 = !transposeA && k > 0 && k % 8 === 0 && n % 8 === 0 && [a, b, y].every((view) => divides(8, view));
   const fits = { isVec8, canHoldSums: canHoldSums(y.tensor.dtype, { k, lanes: gpu.info.subgroupSize }) };
-  const { products } = policyOf(gpu);
-  const shape = options.tile ??
-    products.tileFor(m, n, { k, vec4: n % 4 === 0, ...fits, allowF16Operands });
+  const shape = options.tile ?? products.tileFor(m, n, { k, vec4: n % 4 === 0, ...fits, allowF16Operands });
   if (gated && (!canGate(shape) || residual || n % 4 !== 0)) {
     throw new ShapeError(
       `Cannot gate a product of ${n} columns on a ${shape.strategy} tile of ${shape.columns} vec4 columns as it requires a workgroup or half tile of 2, a multiple of 4 columns and no residual`,
@@ -140,28 +127,49 @@ function runPart(gpu: Gpu, part: ProductPart, options: GemmOptions): void {
   }
   const tile = tileConstants(gpu, shape, { k, ...fits });
   const isStationary = tile.STRATEGY === "stationary", isWide = isStationary || tile.WIDE;
-  const vectorWidth = (length: number | false, view: MatrixView) =>
-    isWide ? 8 : length !== false && length % 4 === 0 && divides(4, view) ? 4 : 1;
+  const width = (rowLength: number, view: MatrixView) => isWide ? 8 : rowLength % 4 === 0 && divides(4, view) ? 4 : 1;
+  const unused = unusedBindings(part);
+  const [a_offset, a_row, a_outer, a_inner] = stridesOf(a);
+  const [b_offset, b_row, b_outer, b_inner] = stridesOf(b);
+  const [y_offset, y_row, y_outer, y_inner] = stridesOf(y);
   matmulKernel.run(
     gpu,
-    { a: a.bound, b: b.bound, bias: bias ?? noBias, residual: residual ?? noResidual, y: y.bound },
+    { a: a.bound, b: b.bound, bias: bias ?? unused.bias, residual: residual ?? unused.residual, y: y.bound },
     {
-      ...{ m, n, k, inner, scale, batch: outer * inner },
+      ...{ m, n, k, inner, scale, batch },
       bias_axis: bias ? (options.biasAxis === "row" ? 2 : 1) : 0,
       has_residual: residual ? 1 : 0,
       tile_rows: isStationary
-        ? products.stationaryRows(m, outer * inner * Math.ceil(n / (8 * shape.lanes)), shape.rows)
+        ? products.stationaryRows(m, batch * Math.ceil(n / tileSize(tile).columns), shape.rows)
         : 1,
       ...{ a_offset, a_row, a_outer, a_inner, b_offset, b_row, b_outer, b_inner, y_offset, y_row, y_outer, y_inner },
     },
     {
-      A_WIDTH: vectorWidth(!transposeA && k, a),
-      B_WIDTH: vectorWidth(transposeB ? k : n, b),
-      Y_WIDTH: vectorWidth(n, y),
+      A_WIDTH: transposeA ? 1 : width(k, a), // consecutive k of a transposed A are a row apart
+      B_WIDTH: width(transposeB ? k : n, b),
+      Y_WIDTH: width(n, y),
       TRANSPOSE_A: transposeA,
       TRANSPOSE_B: transposeB,
       GATED: gated,
       ...tile,
     },
   );
+}
+
+/** The offset of a view and the distances of its rows and matrices, in elements. */
+const stridesOf = ({ offset = 0, rowStride, outerStride = 0, innerStride = 0 }: MatrixView) =>
+  [offset, rowStride, outerStride, innerStride] as const;
+
+/** Whether all rows of a view begin at multiples of `width` elements. */
+const divides = (width: number, view: MatrixView) => stridesOf(view).every((stride) => stride % width === 0);
+
+/**
+ * What is bound in place of a bias or residual that a product lacks: tensors of the usual dtype, so
+ * that no extra kernel variant is compiled. A residual has the dtype of the result, a bias that of
+ * the weight.
+ */
+function unusedBindings({ a, b, y }: ProductPart): Record<"bias" | "residual", BoundView["bound"]> {
+  const isOfResult = ({ tensor }: BoundView) => tensor.dtype === y.tensor.dtype;
+  const weight = [a, b].find((view) => !isOfResult(view)) ?? a, result = [a, b].find(isOfResult) ?? a;
+  return { bias: weight.bound, residual: result.bound };
 }

@@ -146,7 +146,8 @@ export function splitsFor(
   k: number,
   options: { readonly allowF16Operands?: boolean; readonly tile?: TileShape } = {},
 ): number {
-  const policy = policyOf(gpu);
-  const [columns, rows] = tileGrid(tileConstants(gpu, options.tile ?? policy.products.tileFor(m, n, options)), m, n, 1);
-  return policy.products.splitsFor(columns * rows, k);
+  const { products } = policyOf(gpu);
+  const constants = tileConstants(gpu, options.tile ?? products.tileFor(m, n, options));
+  const [columns, rows] = tileGrid(constants, { m, n });
+  return products.splitsFor(columns * rows, k);
 }

@@ -27,6 +27,7 @@ export {
   tileConstantTypes,
   type TileElement,
   type TileShape,
+  tileSize,
   usesBlocks,
 } from "./tile_shape.ts";
 
@@ -153,13 +154,22 @@ export function tileExtensions({ STRATEGY }: Pick<TileConstants, "STRATEGY">): r
 }
 
 /**
- * Workgroups that cover an m × n result, `batch` times.
+ * Workgroups that cover the m × n results of a batch, from a kernel's params.
  *
- * @param tileRows rows of a workgroup of a `stationary` tile
+ * @param params.batch number of results. Default: 1
+ * @param params.tile_rows rows of a workgroup of a `stationary` tile; 1 with others, the default
  */
-export function tileGrid(c: GatedTileConstants, m: number, n: number, batch: number, tileRows = 1): Grid {
-  const { rows, columns } = tileSize(c);
-  return [Math.ceil(n / (c.GATED ? columns / 2 : columns)), Math.ceil(m / (rows * tileRows)), batch];
+export function tileGrid(
+  constants: GatedTileConstants,
+  { m, n, batch = 1, tile_rows: tileRows = 1 }: {
+    readonly m: number;
+    readonly n: number;
+    readonly batch?: number;
+    readonly tile_rows?: number;
+  },
+): Grid {
+  const { rows, columns } = tileSize(constants);
+  return [Math.ceil(n / (constants.GATED ? columns / 2 : columns)), Math.ceil(m / (rows * tileRows)), batch];
 }
 
 /**

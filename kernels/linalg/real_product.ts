@@ -91,7 +91,7 @@ const productKernel = declareKernel({
           loads: { a: constants.TRANSPOSE_A ? "lines" : "k", b: constants.TRANSPOSE_B ? "k" : "lines" },
         })
       : accessWgsl + tileWgsl(constants, { element: realElement }),
-  grid: ({ m, n }, constants) => tileGrid(constants, m, n, 1),
+  grid: (params, constants) => tileGrid(constants, params),
   cost: ({ m, n, k, lower, before }, { real }) => {
     const share = lower === 1 ? 0.5 : 1;
     const elements = m * k + k * n + share * m * n * (before === 0 ? 1 : 2);

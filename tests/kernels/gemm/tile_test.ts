@@ -44,7 +44,7 @@ fn tile_store(start: u32, column: u32, value: vec4f) {
   for (var i = 0u; i < min(4u, params.n - column); i++) { y[start + column + i] = value[i]; }
 }
 ` + emulatedTile(constants, { a: "k", b: constants.B_LOADS }),
-  grid: ({ m, n }, constants) => tileGrid(constants, m, n, 1),
+  grid: (params, constants) => tileGrid(constants, params),
   cost: ({ m, n, k }) => ({ flops: 2 * m * n * k, bytes: 4 * (m * k + k * n + m * n) }),
 });
 
