@@ -62,7 +62,7 @@ const figures: readonly Figure[] = [
 ];
 
 /**
- * Where editors lose: for each number of concepts and each figure in which they differ, the last
+ * Where editors lose: for each number of concepts and each figure in which they differ, the worst
  * and the best editor. Rates come with Wilson's 95 % intervals; where those overlap, the pictures
  * are too few to tell.
  */
@@ -72,21 +72,21 @@ export function comparisonLosses(results: readonly EditorResult[]): string[] {
     figures.flatMap((figure) => {
       const ranked = rivals.filter((each) => !Number.isNaN(figure.of(each) ?? NaN))
         .toSorted((a, b) => (figure.of(a)! - figure.of(b)!) * (figure.isGain ? 1 : -1));
-      const last = ranked.at(0), best = ranked.at(-1);
-      if (last === undefined || best === undefined || figure.of(last) === figure.of(best)) return [];
+      const worst = ranked.at(0), best = ranked.at(-1);
+      if (worst === undefined || best === undefined || figure.of(worst) === figure.of(best)) return [];
       const where = `${countText(concepts, "concept")}, ${figure.name}`;
       return [
-        `${where}: last ${last.editor}, ${figure.text(last)}; best ${best.editor}, ${figure.text(best)}${
-          overlaps(figure.name, last, best) ? "; the intervals overlap" : ""
+        `${where}: worst ${figure.text(worst)} (${worst.editor}), best ${figure.text(best)} (${best.editor})${
+          overlaps(figure.name, worst, best) ? "; the intervals overlap" : ""
         }`,
       ];
     })
   );
 }
 
-function overlaps(name: string, last: EditorResult, best: EditorResult): boolean {
+function overlaps(name: string, worst: EditorResult, best: EditorResult): boolean {
   const measure = measures.find((each) => each === name);
-  return measure !== undefined && bounds(last.scores[measure]).high >= bounds(best.scores[measure]).low;
+  return measure !== undefined && bounds(worst.scores[measure]).high >= bounds(best.scores[measure]).low;
 }
 
 function bounds({ rate, pictures }: Tally) {

@@ -77,7 +77,7 @@ const resultOf = (editor: string | undefined, concepts: number, efficacy: number
   solveMs: 12.3,
 });
 
-Deno.test("the table has the head's columns, and below it each figure's last and best editor", () => {
+Deno.test("the table has the head's columns, and below it each figure's worst and best editor", () => {
   const results = [
     resultOf(undefined, 0, 0, 0),
     resultOf("a", 1, 1, 9),
@@ -88,8 +88,8 @@ Deno.test("the table has the head's columns, and below it each figure's last and
   assertEquals(line.indexOf("40 %"), head.indexOf("efficacy"));
   assertEquals(line.indexOf("2.00"), head.indexOf("change"));
   assertEquals(comparisonLosses(results), [
-    "1 concept, efficacy: last b, 40 % [22, 61]; best a, 100 % [84, 100]",
-    "1 concept, change: last a, 9.00; best b, 2.00",
+    "1 concept, efficacy: worst 40 % [22, 61] (b), best 100 % [84, 100] (a)",
+    "1 concept, change: worst 9.00 (a), best 2.00 (b)",
   ]);
   const [close] = comparisonLosses([results[1], results[3]]);
   assert(close.endsWith("; the intervals overlap"), close);
