@@ -1,4 +1,4 @@
-import { each, fmaChain } from "../wgsl/text.ts";
+import { each, eachInLine, fmaChain } from "../wgsl/text.ts";
 import { columnBlock, columnPairBlock, depthVec4, lineBlock, rowBlock, type WorkgroupBlock } from "./tile_blocks.ts";
 import { type GatedTileConstants, skipStatement, type TileConstants, type TileElement } from "./tile_shape.ts";
 
@@ -48,34 +48,8 @@ export interface BlockLoads {
 export function workgroupTile(constants: GatedTileConstants, element: TileElement, loads: BlockLoads): string {
   const { LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns, GATED: isGated = false } = constants;
   const { vector } = element;
-  const threadsY = threads / threadsX;
-  const tileRows = rows * threadsY, columnVec4 = columns * threadsX;
-  const isHalf = constants.STRATEGY === "half";
-  const { a, b, multiply } = blockProduct(constants, isHalf ? halfVector : vector, loads);
-  // What load i of a thread reads, computed before the loop.
-  const placeA = (i: number) =>
-    `let a_row${i} = tile_row(batch, min(row + ${a.place(i)}, params.m - 1u)); let a_depth${i} = ${a.depth(i)};`;
-  const placeB = (i: number) => {
-    // With GATED, the second half of the tile's columns are gates: params.n columns further on.
-    const half = `${4 * threadsX}u`;
-    const column = isGated ? `b_line${i} % ${half} + select(0u, params.n, b_line${i} >= ${half})` : `b_line${i}`;
-    return `let b_line${i} = ${b.place(i)}; let b_column${i} = tile_column(batch, column + ${column}); ` +
-      `let b_depth${i} = ${b.depth(i)};`;
-  };
-  const loadA = (i: number) => {
-    const [row, depth] = [`a_row${i}`, `a_depth${i}`];
-    return a.store(
-      i,
-      loads.a === "k" ? `tile_a(${row}, (k4 + ${depth}) * 4u)` : `tile_a_line(${row}, k4 * 4u + ${depth})`,
-    );
-  };
-  const loadB = (i: number) => {
-    const [column, depth] = [`b_column${i}`, `b_depth${i}`];
-    return b.store(
-      i,
-      loads.b === "k" ? `tile_b_k(${column}, (k4 + ${depth}) * 4u)` : `tile_b_line(${column}, k4 * 4u + ${depth})`,
-    );
-  };
+  const tileRows = rows * (threads / threadsX), tileColumns = 4 * threadsX * (isGated ? 1 : columns);
+  const { a, b, multiply } = blockProduct(constants, constants.STRATEGY === "half" ? halfVector : vector, loads);
   return /* wgsl */ `
 ${a.declaration}
 ${b.declaration}
@@ -83,19 +57,19 @@ ${b.declaration}
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let batch = group.z;
   let row = group.y * ${tileRows}u;
-  let column = group.x * ${(isGated ? threadsX : columnVec4) * 4}u;
+  let column = group.x * ${tileColumns}u;
   ${skipStatement(element, "column", `row + ${tileRows}u`)}
   let x = thread % ${threadsX}u;
   let y = thread / ${threadsX}u;
   let load_k4 = thread % ${depthVec4}u;
   let load_line = thread / ${depthVec4}u;
-  ${each(a.loads, placeA)}
-  ${each(b.loads, placeB)}
-  ${each(rows, (i) => each(columns, (c) => `var c${i}_${c} = ${vector}();`, " "))}
+  ${each(a.loads, (i) => placeLoadOfA(a, i))}
+  ${each(b.loads, (i) => placeLoadOfB(b, i, isGated ? 4 * threadsX : undefined))}
+  ${each(rows, (i) => eachInLine(columns, (c) => `var c${i}_${c} = ${vector}();`))}
   let end = (params.k + 3u) / 4u;
   for (var k4 = 0u; k4 < end; k4 += ${depthVec4}u) {
-    ${each(a.loads, loadA)}
-    ${each(b.loads, loadB)}
+    ${each(a.loads, (i) => a.store(i, loadOfA(loads, i)))}
+    ${each(b.loads, (i) => b.store(i, loadOfB(loads, i)))}
     workgroupBarrier();
     ${multiply}
     workgroupBarrier();
@@ -103,6 +77,33 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   ${epilogue(constants, loads)}
 }`;
 }
+
+/** What load i of a thread reads of A: computed before the loop. */
+const placeLoadOfA = (a: WorkgroupBlock, i: number) =>
+  `let a_row${i} = tile_row(batch, min(row + ${a.place(i)}, params.m - 1u)); let a_depth${i} = ${a.depth(i)};`;
+
+/**
+ * The same of B.
+ *
+ * @param firstGate the tile's first column of gates; undefined without gates. Those of B are
+ *   `params.n` columns after their values
+ */
+function placeLoadOfB(b: WorkgroupBlock, i: number, firstGate: number | undefined): string {
+  const line = `b_line${i}`;
+  const column = firstGate === undefined
+    ? line
+    : `${line} % ${firstGate}u + select(0u, params.n, ${line} >= ${firstGate}u)`;
+  return `let b_line${i} = ${b.place(i)}; let b_column${i} = tile_column(batch, column + ${column}); ` +
+    `let b_depth${i} = ${b.depth(i)};`;
+}
+
+/** Load i of a thread of A. */
+const loadOfA = ({ a }: BlockLoads, i: number) =>
+  a === "k" ? `tile_a(a_row${i}, (k4 + a_depth${i}) * 4u)` : `tile_a_line(a_row${i}, k4 * 4u + a_depth${i})`;
+
+/** Load i of a thread of B. */
+const loadOfB = ({ b }: BlockLoads, i: number) =>
+  b === "k" ? `tile_b_k(b_column${i}, (k4 + b_depth${i}) * 4u)` : `tile_b_line(b_column${i}, k4 * 4u + b_depth${i})`;
 
 /** Sizes of a tile that {@linkcode blockProduct} needs. */
 type BlockTile = Pick<TileConstants, "LANES" | "THREADS_X" | "ROWS" | "COLUMNS" | "LOOPED">;
@@ -115,58 +116,81 @@ const halfVector = "vec4<f16>";
  * h{row}_{column}, and added to the sums in f32.
  */
 export function blockProduct(
-  { LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns, LOOPED }: BlockTile,
+  { LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns, LOOPED: isLooped }: BlockTile,
   vector: string,
   loads: BlockLoads,
 ): { readonly a: WorkgroupBlock; readonly b: WorkgroupBlock; readonly multiply: string } {
-  const threadsY = threads / threadsX;
+  const threadsY = threads / threadsX, isHalf = vector === halfVector;
   const a = loads.a === "k"
     ? rowBlock({ rows, threadsY, threads, vector })
     : lineBlock({ name: "a", count: rows / 4, inner: threadsY, threads, vector });
-  const isHalf = vector === halfVector, sum = isHalf ? "h" : "c";
-  // Whether B is transposed when it is read from workgroup memory.
-  const isTransposed = loads.b === "k" && !isHalf;
-  const b = loads.b === "k"
-    ? isHalf ? columnPairBlock({ columns, threadsX, threads }) : columnBlock({ columns, threadsX, threads, vector })
-    : lineBlock({ name: "b", count: columns, inner: threadsX, threads, vector });
-  const perSum = (text: (of: string) => string) => each(rows, (i) => each(columns, (c) => text(`${i}_${c}`), " "));
-  const product = LOOPED
-    ? `for (var q = 0u; q < ${depthVec4}u; q++) { ${multiplyAt("q")} }`
-    : each(depthVec4, (q) => `{ ${multiplyAt(q)} }`);
-  const multiply = isHalf
-    ? `${perSum((of) => `var h${of} = ${vector}();`)}
+  const b = loads.b === "lines"
+    ? lineBlock({ name: "b", count: columns, inner: threadsX, threads, vector })
+    : isHalf
+    ? columnPairBlock({ columns, threadsX, threads })
+    : columnBlock({ columns, threadsX, threads, vector });
+  const c: ProductContext = { a, b, loads, rows, columns, vector, isHalf };
+  const product = isLooped
+    ? `for (var q = 0u; q < ${depthVec4}u; q++) { ${multiplyAt(c, "q")} }`
+    : each(depthVec4, (q) => `{ ${multiplyAt(c, q)} }`);
+  if (!isHalf) return { a, b, multiply: product };
+  const perSum = (text: (of: string) => string) => each(rows, (i) => eachInLine(columns, (c) => text(`${i}_${c}`)));
+  return {
+    a,
+    b,
+    multiply: `${perSum((of) => `var h${of} = ${vector}();`)}
     ${product}
-    ${perSum((of) => `c${of} += vec4f(h${of});`)}`
-    : product;
-  return { a, b, multiply };
+    ${perSum((of) => `c${of} += vec4f(h${of});`)}`,
+  };
+}
 
-  /**
-   * Adds the products of the blocks' vec4 number `q` along k: reads `b{c}_{j}`, four columns of B
-   * at k = 4 q + j, then for each row `a{i}`, four k of A.
-   */
-  function multiplyAt(q: number | string): string {
-    const kAt = (j: number) => typeof q === "number" ? 4 * q + j : `${q} * 4u + ${j}u`;
-    const components = (name: string, from: (j: number) => string, of: number) =>
-      `let ${name} = ${vector}(${each(4, (j) => `${from(j)}.${"xyzw"[of]}`, ", ")});`;
-    const readB = (c: number) =>
-      isTransposed
-        ? each(4, (j) => `let v${c}_${j} = ${b.element(q, 4 * c + j)};`, " ") + " " +
-          each(4, (j) => components(`b${c}_${j}`, (i) => `v${c}_${i}`, j), " ")
-        : each(4, (j) => `let b${c}_${j} = ${b.element(kAt(j), c)};`, " ");
-    const readA = loads.a === "k"
-      ? (i: number) => `let a${i} = ${a.element(q, i)};`
-      : (i: number) =>
-        (i % 4 === 0 ? each(4, (j) => `let w${i}_${j} = ${a.element(kAt(j), i / 4)};`, " ") : "") +
-        components(`a${i}`, (j) => `w${i - i % 4}_${j}`, i % 4);
-    return `${each(columns, readB, " ")}
-      ${
-      each(rows, (i) =>
-        `${readA(i)} ${
-          each(columns, (c) =>
-            fmaChain(`${sum}${i}_${c}`, `a${i}`, (j) => `b${c}_${j}`, vector), " ")
-        }`)
-    }`;
+/** What the text of a product of blocks depends on. */
+interface ProductContext {
+  readonly a: WorkgroupBlock;
+  readonly b: WorkgroupBlock;
+  readonly loads: BlockLoads;
+  readonly rows: number;
+  readonly columns: number;
+  readonly vector: string;
+  readonly isHalf: boolean;
+}
+
+/** Where element j of vec4 number `q` is along k. */
+const kOf = (q: number | string, j: number) => typeof q === "number" ? 4 * q + j : `${q} * 4u + ${j}u`;
+
+/** Statement: `name` is component `of` of the vectors `from(0)` … `from(3)`. */
+const component = ({ vector }: ProductContext, name: string, from: (j: number) => string, of: number) =>
+  `let ${name} = ${vector}(${eachInLine(4, (j) => `${from(j)}.${"xyzw"[of]}`, ", ")});`;
+
+/**
+ * Adds the products of the blocks' vec4 number `q` along k: reads `b{c}_{j}`, four columns of B at
+ * k = 4 q + j, then for each row `a{i}`, four k of A.
+ */
+function multiplyAt(c: ProductContext, q: number | string): string {
+  const { rows, columns, vector, isHalf } = c;
+  const sum = isHalf ? "h" : "c";
+  const addRow = (i: number) =>
+    eachInLine(columns, (column) => fmaChain(`${sum}${i}_${column}`, `a${i}`, (j) => `b${column}_${j}`, vector));
+  return `${eachInLine(columns, (column) => readColumns(c, q, column))}
+      ${each(rows, (i) => `${readRow(c, q, i)} ${addRow(i)}`)}`;
+}
+
+/** Reads four columns of B. In f32, blocks loaded along k are transposed here. */
+function readColumns(c: ProductContext, q: number | string, column: number): string {
+  const { b, loads, isHalf } = c;
+  if (loads.b === "lines" || isHalf) {
+    return eachInLine(4, (j) => `let b${column}_${j} = ${b.element(kOf(q, j), column)};`);
   }
+  return eachInLine(4, (j) => `let v${column}_${j} = ${b.element(q, 4 * column + j)};`) + " " +
+    eachInLine(4, (j) => component(c, `b${column}_${j}`, (i) => `v${column}_${i}`, j));
+}
+
+/** Reads the thread's row i of A. Blocks of lines hold four rows together. */
+function readRow(c: ProductContext, q: number | string, i: number): string {
+  const { a, loads } = c, first = i - i % 4;
+  if (loads.a === "k") return `let a${i} = ${a.element(q, i)};`;
+  const lines = i === first ? eachInLine(4, (j) => `let w${i}_${j} = ${a.element(kOf(q, j), i / 4)};`) : "";
+  return `${lines} ${component(c, `a${i}`, (j) => `w${first}_${j}`, i % 4)}`;
 }
 
 /**
