@@ -53,7 +53,7 @@ export async function savedSubject(
   return {
     line: `Applied ${texts.join("; ")}`,
     title: texts.slice(0, 2).join("; ") + (texts.length > 2 ? `; and ${texts.length - 2} more` : ""),
-    json: {
+    json: loaded.length === 0 ? { loras: values.lora } : {
       edits: loaded.map(({ path, edit, strength }) => ({ path, strength, ...editJson(edit.report) })),
     },
     push: () => {

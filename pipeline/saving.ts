@@ -57,8 +57,8 @@ type HeldWeights = Omit<BakedWeights, typeof Symbol.dispose>;
 /** Options of saving a pipeline as a single file. */
 export interface SaveOptions {
   /**
-   * Precision of the saved weights. Default: the precision of the source files; of float8 files,
-   * weights that edits or LoRAs change are saved in f16.
+   * Precision of the saved weights. Default: the precision of the source files. Of float8 files,
+   * weights that edits or LoRAs change are saved in f16; of f64 files, they have the digits of f32.
    */
   readonly dtype?: SavedDtype;
   /**

@@ -190,6 +190,7 @@ Deno.test("invalid usage exits with 2; a failure exits with 1 and prints the typ
     [[...draw, "--ema"], 2, "single files only"],
     [["edit", "-m", pocket, "-p", "x"], 2, "Cannot edit without a pair"],
     [[...edit, "-p", "x"], 2, "one destination for each source"],
+    [[...edit, "--destination", "a red rose", "-o", "x.png"], 2, "Cannot use --output without a prompt to draw"],
     [[...draw, "-o", "x.webp"], 1, "ImageError: Cannot write a picture to x.webp as WebP is not supported"],
     [[...draw, "--preview", "x.gif"], 1, "ImageError: Cannot write a picture to x.gif"],
     [
@@ -317,7 +318,12 @@ Deno.test("edit applies saved edits without a pair: draws before and after, expo
   const alone = [...edit, "--lora", `${at("lora.safetensors")}:0.5`];
   const styled = await run(...alone, "--save-model", at("styled"), "--json");
   assertEquals(styled.code, 0, styled.err);
-  assertEquals(JSON.parse(styled.out).savedModel, at("styled"));
+  const report = JSON.parse(styled.out);
+  assertEquals([report.savedModel, report.loras, report.edits], [
+    at("styled"),
+    [`${at("lora.safetensors")}:0.5`],
+    undefined,
+  ]);
   const half = await values("styled"), [full, own] = [await values("solved"), await values("weak")];
   const expected = full.map((value, i) => (value + own[i]) / 2);
   assertClose(half, expected, 1e-3, "half of the edit's LoRA is half of the edit, in f16");
