@@ -1,5 +1,5 @@
 import { type Cost, input, output } from "../../engine/kernel/kernel.ts";
-import { storeOnesWgsl, storeWgsl, type TileConstants, usesBlocks } from "../gemm/tile_shape.ts";
+import { storeOnesWgsl, storeWgsl, type TileConstants, usesWorkgroupMemory } from "../gemm/tile_shape.ts";
 import { type Activation, activationValues, activationWgsl } from "../wgsl/activation.ts";
 
 /**
@@ -75,7 +75,7 @@ export function convEpilogueWgsl(
     readonly STRATEGY?: TileConstants["STRATEGY"];
   },
 ): string {
-  const hasBlocks = constants.STRATEGY !== undefined && usesBlocks(constants.STRATEGY);
+  const hasBlocks = constants.STRATEGY !== undefined && usesWorkgroupMemory(constants.STRATEGY);
   return /* wgsl */ `${activationWgsl(constants)}
 fn place(batch: u32, row: u32, column: u32) -> u32 { return params.y_start + (batch * params.m + row) * params.n + column; }
 // The residual's index. Its dtype, and with it the alignment of its window, may differ from y's.

@@ -1,5 +1,5 @@
 import { declareKernel } from "../../engine/kernel/kernel.ts";
-import { tileConstantTypes, tileExtensions, tileGrid, tileWgsl, usesBlocks } from "../gemm/tile.ts";
+import { tileConstantTypes, tileExtensions, tileGrid, tileWgsl, usesWorkgroupMemory } from "../gemm/tile.ts";
 import { convBlockOperandsWgsl, source, type Upsampling, upsamplings } from "./block_operands.ts";
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
 import { quotientWgsl } from "./quotient.ts";
@@ -36,7 +36,7 @@ export const conv2dKernel = declareKernel({
   extensions: tileExtensions,
   wgsl: (constants) =>
     convEpilogueWgsl(constants) +
-    (usesBlocks(constants.STRATEGY)
+    (usesWorkgroupMemory(constants.STRATEGY)
       ? convBlockOperandsWgsl(constants)
       : constants.W_WIDTH === 8
       ? wideWgsl

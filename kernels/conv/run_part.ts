@@ -1,6 +1,6 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-import { tileConstants, type TileShape, usesBlocks } from "../gemm/tile.ts";
+import { tileConstants, type TileShape, usesWorkgroupMemory } from "../gemm/tile.ts";
 import { tileSize } from "../gemm/tile_shape.ts";
 import { canHoldSums } from "../gemm/tile_stationary.ts";
 import type { ConvPath } from "../policy/convolutions.ts";
@@ -200,7 +200,7 @@ function runGeneral(
       W_WIDTH: isWide ? 8 : 4,
       ACTIVATION,
       UPSAMPLE: g.upsample,
-      SKIPS: usesBlocks(constants.STRATEGY) && vec4s !== ownVec4s,
+      SKIPS: usesWorkgroupMemory(constants.STRATEGY) && vec4s !== ownVec4s,
       ...constants,
     },
   );

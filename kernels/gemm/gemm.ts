@@ -14,7 +14,7 @@ import {
   tileGrid,
   tileSize,
   tileWgsl,
-  usesBlocks,
+  usesWorkgroupMemory,
 } from "./tile.ts";
 import { canHoldSums } from "./tile_stationary.ts";
 import { addressesWgsl, biasWgsl, epilogueWgsl, operandsWgsl, rowStartWgsl, wideOperandsWgsl } from "./gemm_wgsl.ts";
@@ -87,7 +87,7 @@ const matmulKernel = declareKernel({
   },
   extensions: tileExtensions,
   wgsl: (constants) =>
-    addressesWgsl + (usesBlocks(constants.STRATEGY)
+    addressesWgsl + (usesWorkgroupMemory(constants.STRATEGY)
       ? blockOperandsWgsl(constants)
       : (constants.B_WIDTH === 8 ? wideOperandsWgsl(constants) : operandsWgsl) +
         biasWgsl + rowStartWgsl + storeWgsl(constants.Y_WIDTH) +

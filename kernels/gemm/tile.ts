@@ -4,14 +4,14 @@ import type { Grid } from "../../engine/kernel/kernel.ts";
 import { policyOf } from "../policy.ts";
 import { matrixTile } from "./tile_matrix.ts";
 import {
+  asSubgroupTile,
   f32Element,
   type GatedTileConstants,
-  narrowTile,
   type TileConstants,
   type TileElement,
   type TileShape,
   tileSize,
-  usesBlocks,
+  usesWorkgroupMemory,
 } from "./tile_shape.ts";
 import { matrixDepth, unsupportedReason } from "./tile_support.ts";
 import { stationaryDepths, stationaryTile } from "./tile_stationary.ts";
@@ -28,7 +28,7 @@ export {
   type TileElement,
   type TileShape,
   tileSize,
-  usesBlocks,
+  usesWorkgroupMemory,
 } from "./tile_shape.ts";
 
 /**
@@ -118,7 +118,7 @@ export function tileConstants(
   asked: TileShape,
   { isVec8 = false, canHoldSums = true, k = 1 }: { isVec8?: boolean; canHoldSums?: boolean; k?: number } = {},
 ): TileConstants {
-  const shape = asked.strategy === "stationary" && !(isVec8 && canHoldSums) ? narrowTile(asked, asked.rows) : asked;
+  const shape = asked.strategy === "stationary" && !(isVec8 && canHoldSums) ? asSubgroupTile(asked, asked.rows) : asked;
   const { strategy, lanes, threadsX, columns } = shape;
   const why = unsupportedReason(gpu.info, asked);
   if (why) {
@@ -133,7 +133,7 @@ export function tileConstants(
     COLUMNS: columns,
     DEPTH: strategy === "stationary" ? shape.depth ?? stationaryDepths(lanes).least : 0,
     WIDE: isVec8 && strategy === "subgroup" && columns % 2 === 0,
-    WHOLE: usesBlocks(strategy) && k % (strategy === "matrix" ? matrixDepth : blockDepth) === 0,
+    WHOLE: usesWorkgroupMemory(strategy) && k % (strategy === "matrix" ? matrixDepth : blockDepth) === 0,
     LOOPED: (strategy === "workgroup" || strategy === "half") && policyOf(gpu).isSoftware,
     ...(strategy === "matrix" ? matrixConstants(gpu) : noMatrix),
   };

@@ -65,7 +65,7 @@ export const tileStrategies = [
 ][];
 
 /** Whether a strategy loads blocks of its operands into workgroup memory: see tile.ts. */
-export const usesBlocks = (strategy: TileShape["strategy"]): boolean =>
+export const usesWorkgroupMemory = (strategy: TileShape["strategy"]): boolean =>
   strategy !== "subgroup" && strategy !== "stationary";
 
 /** WGSL type of one load of a block: f16 where the tile multiplies f16. */
@@ -73,7 +73,7 @@ export const loadVector = (strategy: TileShape["strategy"]): "vec4f" | "vec4<f16
   strategy === "half" || strategy === "matrix" ? "vec4<f16>" : "vec4f";
 
 /** The `subgroup` tile that replaces a `stationary` one for m rows. */
-export const narrowTile = ({ depth: _, ...shape }: TileShape, m: number): TileShape => ({
+export const asSubgroupTile = ({ depth: _, ...shape }: TileShape, m: number): TileShape => ({
   ...shape,
   strategy: "subgroup",
   rows: m <= 8 ? 8 : 32,

@@ -1,5 +1,5 @@
 import { roundsOperands } from "../gemm/tile_support.ts";
-import { narrowTile, type TileShape } from "../gemm/tile_shape.ts";
+import { asSubgroupTile, type TileShape } from "../gemm/tile_shape.ts";
 import { productKey, type ProductVariant, type Tiles } from "../tuning.ts";
 import { stationaryDepths } from "../gemm/tile_stationary.ts";
 import { isLarge, isSoftware, type PolicyDevice } from "./device.ts";
@@ -37,7 +37,7 @@ const leastPart = 256;
  * The code of deeper blocks compiles longer. So only products that one block of the middle depth
  * covers use that, and only large ones the largest.
  */
-function blockDepthFor(lanes: number, m: number, n: number, k: number): number {
+function stationaryDepthFor(lanes: number, m: number, n: number, k: number): number {
   const { least, middle, most } = stationaryDepths(lanes);
   const moveSums = least / 2; // takes as long as the products of so many k: measured
   const time = (depth: number) => Math.ceil(k / depth) * (depth + moveSums);
@@ -67,15 +67,17 @@ export class ProductPolicy {
   /**
    * The tile for an m × n result.
    *
-   * On software devices, large products get deep blocks of B, which take longer to compile: see
-   * {@linkcode blockDepthFor}.
+   * On software devices, a stationary tile gets the depth of its blocks by k: see
+   * {@linkcode stationaryDepthFor}. A subgroup tile replaces it where it does not suit:
    *
-   * There, a subgroup tile replaces a stationary one where it does not suit: operands
-   * are no multiples of 8, the result is at most half as wide or cannot hold sums, or its few rows
-   * would pass through memory for each block of k. Of subgroup tiles, a result that cannot be
-   * stored as vec4 gets a small one, because each element is then a separate access. A narrow
-   * result gets one of half or a quarter of the columns where that is wide enough. A gathered B
-   * gets one column, because a second column would not save any access.
+   * - operands are no multiples of 8
+   * - the result cannot hold sums, or is at most half as wide as the tile
+   * - the result has 3 to 8 rows, whose sums fit variables: docs/tuning.md
+   *
+   * Of subgroup tiles, a result that cannot be stored as vec4 gets a small one, because each
+   * element is then a separate access. A narrow result gets one of half or a quarter of the columns
+   * where that is wide enough. A gathered B gets one column, because a second column would not save
+   * any access.
    */
   tileFor(m: number, n: number, options: TileOptions = {}): TileShape {
     const { k = 0, vec4 = true, isVec8 = false, canHoldSums = true, isGathered = false, allowF16Operands } = options;
@@ -83,9 +85,9 @@ export class ProductPolicy {
     if (shape.strategy === "stationary") {
       const hasFewRows = m > 2 && m <= 8;
       if (isVec8 && canHoldSums && n > 4 * shape.lanes && !hasFewRows) {
-        return { ...shape, depth: shape.depth ?? blockDepthFor(shape.lanes, m, n, k) };
+        return { ...shape, depth: shape.depth ?? stationaryDepthFor(shape.lanes, m, n, k) };
       }
-      shape = narrowTile(shape, m);
+      shape = asSubgroupTile(shape, m);
     }
     if (shape.strategy !== "subgroup") return shape;
     if (!vec4) return { ...shape, rows: 8, columns: 1 };
@@ -121,18 +123,18 @@ export class ProductPolicy {
    * would take longer than multiplying.
    *
    * @param m rows of the result
-   * @param others number of workgroups for each part of the rows
-   * @param rows the most
+   * @param across number of workgroups that share rows of the result
+   * @param most the most rows
    */
-  stationaryRows(m: number, others: number, rows: number = mostStationaryRows): number {
+  stationaryRows(m: number, across: number, most: number = mostStationaryRows): number {
     const { processors } = this.#device.info;
     const isEven = (parts: number) => {
-      const workgroups = parts * others;
+      const workgroups = parts * across;
       return workgroups % processors === 0 || workgroups >= 4 * processors;
     };
-    const most = Math.floor(m / 32);
-    let parts = Math.ceil(m / rows);
-    while (parts < most && !isEven(parts)) parts++;
+    const mostParts = Math.floor(m / 32);
+    let parts = Math.ceil(m / most);
+    while (parts < mostParts && !isEven(parts)) parts++;
     return Math.ceil(m / parts);
   }
 
