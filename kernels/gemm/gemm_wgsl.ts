@@ -1,5 +1,7 @@
 /** WGSL of the matrix product: operand loads, addresses and the epilogue; see gemm.ts. @module */
 
+import { eachInLine } from "../wgsl/text.ts";
+
 /** Operand loads of 8 elements. When B is stored [N, K], its blocks are transposed in registers. */
 export const wideOperandsWgsl = ({ TRANSPOSE_B }: { readonly TRANSPOSE_B: boolean }): string => /* wgsl */ `
 struct Row { start: u32 }
@@ -14,7 +16,7 @@ fn tile_column(batch: u32, column: u32) -> Column {
 fn tile_b8(c: Column, k: u32) -> Block {
   let row = params.b_row / 8u;
   let start = c.start + k${TRANSPOSE_B ? " / 8u" : " * row"};
-  ${Array.from({ length: 8 }, (_, i) => `let v${i} = b_at(start + ${i}u * row);`).join(" ")}
+  ${eachInLine(8, (i) => `let v${i} = b_at(start + ${i}u * row);`)}
   let left_top = mat4x4f(v0[0], v1[0], v2[0], v3[0]);
   let right_top = mat4x4f(v0[1], v1[1], v2[1], v3[1]);
   let left_bottom = mat4x4f(v4[0], v5[0], v6[0], v7[0]);

@@ -1,6 +1,6 @@
 import type { GpuInfo, SubgroupMatrix } from "../../engine/gpu.ts";
 import { rowsPerSelect } from "../wgsl/text.ts";
-import { blockDepth, depthVec4 } from "./tile_blocks.ts";
+import { depthVec4 } from "./tile_blocks.ts";
 import { type TileShape, tileStrategies } from "./tile_shape.ts";
 import { stationaryDepths, unsupportedDepthReason } from "./tile_stationary.ts";
 
@@ -90,16 +90,18 @@ export function unsupportedReason(info: GpuInfo, tile: TileShape): string | unde
     : `the tile must fit ${limits.maxComputeWorkgroupStorageSize} bytes of workgroup memory: ${bytes}`;
 }
 
-/** Bytes of workgroup memory of a workgroup or matrix tile. */
+/** Bytes of workgroup memory of a tile; the most of all ways to load its operands. */
 function workgroupBytes({ strategy, lanes, threadsX, rows, columns }: TileShape, matrix?: SubgroupMatrix): number {
-  // Padded: see tile_blocks.ts.
-  if (strategy === "half") return 2 * blockDepth * (rows * (lanes / threadsX) + 4 * columns * threadsX) + 4 * (16 + 64);
-  if (strategy !== "matrix" || !matrix) {
-    return 16 * depthVec4 * (rows * (lanes / threadsX) + 2 + 4 * columns * (threadsX + 1) + 6);
+  if (strategy === "matrix" && matrix) {
+    const { m, n } = matrix, subgroups = lanes / matrix.lanes;
+    const tileRows = rows * m * (subgroups / threadsX), tileColumns = columns * n * threadsX;
+    return 2 * (tileRows + tileColumns) * (matrixDepth + 8) + 4 * subgroups * m * n;
   }
-  const { m, n } = matrix, subgroups = lanes / matrix.lanes;
-  const tileRows = rows * m * (subgroups / threadsX), tileColumns = columns * n * threadsX;
-  return 2 * (tileRows + tileColumns) * (matrixDepth + 8) + 4 * subgroups * m * n;
+  // Blocks are padded for every vec4 of their depth: see tile_blocks.ts.
+  const tileRows = rows * (lanes / threadsX), tileColumns = 4 * columns * threadsX;
+  return strategy === "half"
+    ? depthVec4 * (8 * (tileRows + tileColumns) + 16 + 64)
+    : depthVec4 * 16 * (tileRows + 2 + tileColumns + 4 * columns + 6);
 }
 
 /** Whether a tile rounds its operands to f16. */
