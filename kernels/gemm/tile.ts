@@ -42,8 +42,8 @@ export {
  * A kernel declares `params.m`, `params.n` and `params.k`, the constants {@linkcode
  * tileConstantTypes}, and these functions. Rows that they receive are below `params.m`, except in
  * `tile_place`. Columns may lie beyond the last one: `tile_column` and `tile_column_end` clamp
- * them. k may lie beyond `params.k`, except with the constant WHOLE: elements there must be zero in
- * A and finite in B.
+ * them. k may lie beyond `params.k`, except with the constant WHOLE or the strategy `stationary`:
+ * elements there must be zero in A and finite in B.
  *
  * Strategy `subgroup`:
  *
