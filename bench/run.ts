@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { countText } from "../engine/inspect.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { policyOf } from "../kernels/policy.ts";
 import { casesFor } from "./cases/cases.ts";
@@ -69,7 +70,7 @@ function deviceRecord(
     subgroupSize,
     features: [...features],
     runtime: `Deno ${Deno.version.deno}`,
-    system: `${Deno.build.os} ${Deno.build.arch}, ${navigator.hardwareConcurrency} threads`,
+    system: `${Deno.build.os} ${Deno.build.arch}, ${countText(navigator.hardwareConcurrency, "thread")}`,
     date,
     ...(byProcessorTime ? { times: "processor time" } : {}),
     runs: "replayed",

@@ -96,7 +96,7 @@ export function dispatchText({ gflops, dispatchMs = NaN }: Ceiling): string {
 
 /** What the times of kernels are. */
 export function timesText({ times, runs, system }: Pick<DeviceRecord, "times" | "runs" | "system">): string {
-  const threads = /\d+ threads/.exec(system)?.[0] ?? "threads";
+  const threads = /\d+ threads?/.exec(system)?.[0] ?? "threads";
   return `times: ${
     times === undefined ? "by the clock" : `processor time of this process, divided by the machine's ${threads}`
   }, ${runs === "replayed" ? "of replayed programs" : "recording included"}`;

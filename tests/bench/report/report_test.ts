@@ -101,6 +101,8 @@ Deno.test("texts and pages say that times are processor time", () => {
   const said = "times: processor time of this process, divided by the machine's 2 threads";
   assertEquals(parseReport(JSON.stringify(byProcessor), "a.json"), byProcessor);
   assert(reportText(byProcessor).includes(said) && benchPage(byProcessor).includes(said));
+  const onOne = { ...byProcessor, device: { ...byProcessor.device, system: "linux x86_64, 1 thread" } };
+  assert(reportText(onOne).includes("divided by the machine's 1 thread,"));
   const replayed = { ...plain, device: { ...plain.device, runs: "replayed" as const } };
   for (const [whole, said] of [[plain, "recording included"], [replayed, "of replayed programs"]] as const) {
     const sentence = `times: by the clock, ${said}`;
