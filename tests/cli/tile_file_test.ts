@@ -37,10 +37,14 @@ Deno.test("a malformed tuning file is an error that names path, cause and remedy
       const [text, cause] of [
         ["{", "it is not JSON"],
         ["[]", "it must be a JSON object with adapter names as keys"],
-        ...['"2"', "null", "0", "1.5", "[2]"].map((accesses) => [
-          `{ "x": { "many": { ${stationary}, "accesses": ${accesses} } } }`,
-          `accesses must be a whole number from 1 to 1024: ${accesses} (x for many)`,
+        ...['"2"', "null", "0", "1.5", "[2]"].map((depth) => [
+          `{ "x": { "many": { ${stationary}, "depth": ${depth} } } }`,
+          `depth must be a whole number from 1 to 1024: ${depth} (x for many)`,
         ]),
+        [
+          `{ "x": { "many": { ${stationary}, "dept": 64 } } }`,
+          'a stationary tile has the fields strategy, lanes, threadsX, rows, columns, depth, not "dept" (x for many)',
+        ],
       ]
     ) {
       await Deno.writeTextFile(path, text);
