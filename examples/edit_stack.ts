@@ -7,18 +7,18 @@ import { ModelEdit, StableDiffusionModelEditingPipeline, TorchGenerator } from "
 
 using pipe = await StableDiffusionModelEditingPipeline.fromPretrained("models/pocket");
 using roses = await ModelEdit.solve([{ source: "A rose", destination: "A blue rose" }], { lamb: 0.1 }, pipe);
-using cats = await ModelEdit.solve([{ source: "A cat", destination: "A white cat" }], { lamb: 0.1 }, pipe);
+using cars = await ModelEdit.solve([{ source: "A car", destination: "A red car" }], { lamb: 0.1 }, pipe);
 
-pipe.edits.push(roses).push(cats);
+pipe.edits.push(roses).push(cars);
 for (const strength of [0, 0.5, 1]) {
-  pipe.edits.setStrength(cats, strength); // 0 leaves the model alone, 1 is the edit as solved
-  const { images } = await pipe.generate("a cat", {
+  pipe.edits.setStrength(cars, strength); // 0 leaves the model alone, 1 is the edit as solved
+  const { images } = await pipe.generate("a car", {
     generator: new TorchGenerator(3),
     guidanceScale: 5,
     numInferenceSteps: 12,
   });
-  await images[0].write(`cat-${strength}.png` as "cat.png");
-  console.log(`wrote cat-${strength}.png`);
+  await images[0].write(`car-${strength}.png` as "car.png");
+  console.log(`wrote car-${strength}.png`);
 }
 
 pipe.edits.toggle(roses, false); // skips an edit without removing it

@@ -14,7 +14,7 @@ const expectedFiles: Readonly<Record<string, readonly string[]>> = {
   "custom_kernel.ts": [],
   "custom_scheduler.ts": ["quadratic.png"],
   "edit_and_compare.ts": ["compare.png"],
-  "edit_stack.ts": ["cat-0.png", "cat-0.5.png", "cat-1.png"],
+  "edit_stack.ts": ["car-0.png", "car-0.5.png", "car-1.png"],
   "export_lora.ts": ["blue-roses.safetensors"],
   "generate.ts": ["roses.png"],
 };
