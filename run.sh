@@ -208,8 +208,8 @@ ensure_chromium() {
 prepare() {
   # The Vulkan loader and Mesa print warnings if this is unset.
   export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"
-  # LP_NATIVE_VECTOR_WIDTH stays unset. At 512, the software driver's subgroups have 16 lanes, and some of the fastest
-  # kernels require 8 (docs/tuning.md).
+  # LP_NATIVE_VECTOR_WIDTH stays unset: at 512, the software driver's subgroups have 16 lanes, and
+  # some of the fastest kernels require 8 (docs/tuning.md).
   ensure_deno
   ensure_driver
 }

@@ -203,14 +203,6 @@ export const command: Command = defineCommand({
       );
     }
     const prompts = await promptsOf(values);
-    if (prompts.length === 0 && given.has("output")) {
-      throw new ArgumentError(
-        "Cannot use --output without a prompt to draw: give -p or --prompts-file, or leave it out",
-        {
-          argument: "--output",
-        },
-      );
-    }
     if (prompts.length > 0) {
       requireAccess(values.output, { kind: "write", purpose: "write the pictures" });
       await checkPictures([values.output], values);

@@ -73,13 +73,14 @@ type EditValues = Readonly<Record<string, unknown>> & {
   readonly lora: readonly string[];
 };
 
-/** Flags that say how something is done, and the flag that asks for it. */
-const dependentFlags: readonly (readonly [flag: string, on: string])[] = [
+/** Flags that say how something is done, and the flags of which one asks for it. */
+const dependentFlags: readonly (readonly [flag: string, ...on: string[]])[] = [
   ["candidates", "report"],
   ["rank", "exportLora"],
   ["loraFormat", "exportLora"],
   ["loraDtype", "exportLora"],
   ["saveDtype", "saveModel"],
+  ["output", "prompt", "promptsFile"],
 ];
 
 /**
@@ -88,9 +89,11 @@ const dependentFlags: readonly (readonly [flag: string, on: string])[] = [
  * @throws {ArgumentError} then
  */
 export function checkDependentFlags(values: EditValues, given: ReadonlySet<string>): void {
-  for (const [flag, on] of dependentFlags) {
-    if (!given.has(flag) || (values[on] !== undefined && values[on] !== false)) continue;
-    throw new ArgumentError(`Cannot use --${kebab(flag)} without --${kebab(on)}, which it belongs to`, {
+  const asks = (value: unknown) => Array.isArray(value) ? value.length > 0 : value !== undefined && value !== false;
+  for (const [flag, ...on] of dependentFlags) {
+    if (!given.has(flag) || on.some((name) => asks(values[name]))) continue;
+    const owners = on.map((name) => `--${kebab(name)}`).join(" or ");
+    throw new ArgumentError(`Cannot use --${kebab(flag)} without ${owners}, which it belongs to`, {
       argument: `--${kebab(flag)}`,
     });
   }

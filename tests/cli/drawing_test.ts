@@ -190,7 +190,11 @@ Deno.test("invalid usage exits with 2; a failure exits with 1 and prints the typ
     [[...draw, "--ema"], 2, "single files only"],
     [["edit", "-m", pocket, "-p", "x"], 2, "Cannot edit without a pair"],
     [[...edit, "-p", "x"], 2, "one destination for each source"],
-    [[...edit, "--destination", "a red rose", "-o", "x.png"], 2, "Cannot use --output without a prompt to draw"],
+    [
+      [...edit, "--destination", "a red rose", "-o", "x.png"],
+      2,
+      "Cannot use --output without --prompt or --prompts-file",
+    ],
     [[...draw, "-o", "x.webp"], 1, "ImageError: Cannot write a picture to x.webp as WebP is not supported"],
     [[...draw, "--preview", "x.gif"], 1, "ImageError: Cannot write a picture to x.gif"],
     [
