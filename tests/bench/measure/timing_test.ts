@@ -1,5 +1,16 @@
 import { assert, assertEquals } from "@std/assert";
-import { recordedWork, summary, time, timeInTurns, waitingMs, type Work } from "../../../bench/measure/timing.ts";
+import {
+  recordedWork,
+  replayedWork,
+  summary,
+  time,
+  timeInTurns,
+  waitingMs,
+  type Work,
+} from "../../../bench/measure/timing.ts";
+import { declareKernel, storage } from "../../../engine/kernel/kernel.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { gpuTest } from "../../gpu.ts";
 import { runDeno } from "../../run_deno.ts";
 
 /** Work whose every run takes `ms`, on a clock of its own; notes the order of samples. */
@@ -67,6 +78,27 @@ Deno.test("recorded work is timed by the clock that is given, without the wait's
   assertEquals(waitMs, 10);
   const work = recordedWork(() => void (now += 2), wait, { waitMs, clock });
   assertEquals(await work.sample(3), { ms: 6 });
+});
+
+gpuTest("replayed work is recorded once and computes in each run", async (gpu) => {
+  const countUp = declareKernel({
+    name: "test_count_up",
+    bindings: { y: storage("write", "array<f32>") },
+    params: { step: "f32" },
+    wgsl: "@compute @workgroup_size(1) fn main() { y[0] += params.step; }",
+    grid: () => [1, 1, 1],
+    cost: () => ({ flops: 1, bytes: 8 }),
+  });
+  using y = Tensor.from(gpu, new Float32Array(1), [1]);
+  let recorded = 0;
+  const record = () => {
+    recorded++;
+    countUp.run(gpu, { y }, { step: 2 });
+  };
+  using work = replayedWork(gpu, record, { waitMs: 0 });
+  await work.sample(3);
+  await work.sample(2);
+  assertEquals([recorded, ...await y.data()], [1, 10]);
 });
 
 Deno.test("processor time grows with work and hardly with waiting", async () => {
